@@ -1,0 +1,140 @@
+// Package policy turns estimates into a distribution over arms: constraints, the guard, the objective under a target,
+// and exploration with exact propensities.
+//
+// The same value decides online and is evaluated offline; there is no second implementation to drift. Nothing here
+// holds state or reads a clock: all that a choice may depend on is a field of Case, and the Case is journaled. It does
+// not estimate (package classifier) and it does not know requests (package serving).
+package policy
+
+import "github.com/tradewind-llm/tradewind/models/catalog"
+
+// Estimates is what the classifier predicts of every arm of its artifact, in the artifact's order. The slices are
+// reused between requests and all have one element an arm.
+type Estimates struct {
+	// Quality is the calibrated estimate in [0,1], for people, floors and guarantees.
+	Quality []float64
+	// QualityErr is its standard error.
+	QualityErr []float64
+	// Score is what decisions compare: the same estimate shrunk and centred, in units of quality.
+	Score []float64
+	// Gap is the estimated quality of the arm minus that of the artifact's fallback arm, and GapErr its standard error.
+	Gap    []float64
+	GapErr []float64
+	// OutputTokens is the expected length of an answer, OutputTokens90 its 0.9 quantile.
+	OutputTokens   []float64
+	OutputTokens90 []float64
+	// Complexity is one minus the mean estimated quality over the artifact's reference arms.
+	Complexity float64
+}
+
+// Resize makes every slice n long, keeping memory where it can.
+func (e *Estimates) Resize(n int) {
+	for _, s := range []*[]float64{&e.Quality, &e.QualityErr, &e.Score, &e.Gap, &e.GapErr, &e.OutputTokens, &e.OutputTokens90} {
+		if cap(*s) < n {
+			*s = make([]float64, n)
+		}
+		*s = (*s)[:n]
+	}
+}
+
+// Filter says why an arm is out of the running; the empty Filter means that it is eligible.
+type Filter string
+
+// The filters, as they stand in a decision on the wire.
+const (
+	Eligible         Filter = ""
+	NotAllowed       Filter = "not_allowed"
+	Denied           Filter = "denied"
+	ContextTooSmall  Filter = "context_too_small"
+	NoTools          Filter = "no_tools"
+	NoVision         Filter = "no_vision"
+	NoJSONSchema     Filter = "no_json_schema"
+	NoAudio          Filter = "no_audio"
+	NoPDF            Filter = "no_pdf"
+	NoReasoning      Filter = "no_reasoning"
+	ParamUnsupported Filter = "param_unsupported"
+	MaxCost          Filter = "max_cost"
+	MaxLatency       Filter = "max_latency"
+	QualityFloor     Filter = "quality_floor"
+	Guarded          Filter = "guard"
+	Budget           Filter = "budget"
+	Unpriced         Filter = "unpriced"
+	Unhealthy        Filter = "unhealthy"
+	RateLimited      Filter = "rate_limited"
+	Retired          Filter = "retired"
+)
+
+// Candidate is one arm in a case: its estimates, its price for this request and its live state.
+type Candidate struct {
+	Arm    catalog.ArmID `json:"arm"`
+	Filter Filter        `json:"filter,omitempty"`
+
+	Quality    float64 `json:"quality"`
+	QualityErr float64 `json:"quality_err"`
+	Score      float64 `json:"score"`
+	Gap        float64 `json:"gap"`
+	GapErr     float64 `json:"gap_err"`
+
+	OutputTokens float64 `json:"output_tokens"`
+	// CostUSD is the forecast, CostUpperUSD the worst case that a hold must cover. Priced is false where the catalog
+	// has no price: then both are meaningless and only an operator who allows unpriced arms lets it through.
+	CostUSD      float64 `json:"cost_usd"`
+	CostUpperUSD float64 `json:"cost_upper_usd"`
+	Priced       bool    `json:"priced"`
+
+	// LatencyMS is the predicted p50 and LatencyP90MS the p90 (first token for streams, whole answer otherwise); 0 is
+	// unknown. Availability is the live success rate in [0,1].
+	LatencyMS    float64 `json:"latency_ms,omitempty"`
+	LatencyP90MS float64 `json:"latency_p90_ms,omitempty"`
+	Availability float64 `json:"availability"`
+}
+
+// Guard keeps deviations from the fallback arm honest. A cheaper arm may serve only where Gap − Z·GapErr ≥ −Tolerance,
+// a dearer one only where Gap − Z·GapErr > 0.
+type Guard struct {
+	On        bool    `json:"on"`
+	Z         float64 `json:"z"`
+	Tolerance float64 `json:"tolerance"`
+}
+
+// Case is all that a choice may depend on. Plain values: it is journaled whole, and the same policy given the same
+// Case proposes the same distribution, to the last bit.
+type Case struct {
+	// Candidates holds every arm considered, filtered ones with the reason, in catalog order.
+	Candidates []Candidate `json:"candidates"`
+	// Fallback is the index of the fallback arm, or -1 where it is not among the candidates.
+	Fallback int `json:"fallback"`
+	// Lambda is the price of a dollar: quality that one US dollar must buy. Zero asks for the best.
+	Lambda float64 `json:"lambda"`
+	// LatencyFirst asks for the fastest of the eligible arms instead of the best score.
+	LatencyFirst bool  `json:"latency_first,omitempty"`
+	Guard        Guard `json:"guard"`
+	// QualityFloor removes arms whose Quality − QualityErr is below it; 0 is off. Reference and ReferenceGap are the
+	// relative form: arms more than ReferenceGap below candidate Reference go. Reference is -1 where it is off.
+	QualityFloor float64 `json:"quality_floor,omitempty"`
+	Reference    int     `json:"reference"`
+	ReferenceGap float64 `json:"reference_gap,omitempty"`
+	// MaxCostUSD and MaxLatencyMS are caps on worst-case cost and predicted p90; 0 is off.
+	MaxCostUSD   float64 `json:"max_cost_usd,omitempty"`
+	MaxLatencyMS float64 `json:"max_latency_ms,omitempty"`
+	// Explore says that this round may explore, and Epsilon the share of its probability spread evenly.
+	Explore bool    `json:"explore"`
+	Epsilon float64 `json:"epsilon"`
+	// Pinned is the index of the only arm that may be chosen (a concrete model name, a rule, a sticky session), or -1.
+	Pinned int `json:"pinned"`
+	// FloorReference says that Constrain found no arm above the floor and let the reference arm serve.
+	FloorReference bool `json:"floor_reference,omitempty"`
+}
+
+// Distribution is a policy's choice before the coin is tossed: P[i] is the propensity of the case's i-th candidate.
+// Filtered candidates have 0. The slice is reused between requests.
+type Distribution struct {
+	P []float64
+	// Best is the index with the highest objective, the one that is served when nothing is explored.
+	Best int
+}
+
+// Policy maps a case to a distribution over its eligible candidates. It holds no state and reads no clock.
+type Policy interface {
+	Propose(dst *Distribution, c *Case)
+}

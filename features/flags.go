@@ -1,0 +1,4 @@
+package features
+
+// NumFlags is the number of dense flags.
+const NumFlags = 20

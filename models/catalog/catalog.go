@@ -1,0 +1,73 @@
+// Package catalog knows the arms: the LLMs a router may choose among, with their prices, limits and capabilities.
+//
+// It is the leaf that everything else stands on: reward, evals, ledger and upstream all need a price, so nothing here
+// imports another package of the project. It is not a registry of trained routers; that is package models.
+package catalog
+
+import "strings"
+
+// ArmID names one LLM at one provider, written "provider/model", such as "openai/gpt-5-mini".
+type ArmID string
+
+// Provider returns the part before the first slash, or "" where there is none.
+func (id ArmID) Provider() string {
+	provider, _, found := strings.Cut(string(id), "/")
+	if !found {
+		return ""
+	}
+	return provider
+}
+
+// Model returns the provider's own name of the LLM: the part after the first slash, or all of it where there is none.
+func (id ArmID) Model() string {
+	if _, model, found := strings.Cut(string(id), "/"); found {
+		return model
+	}
+	return string(id)
+}
+
+// Capability is one thing that a request may need of an arm. What is not known to be there counts as absent.
+type Capability uint16
+
+// The capabilities that requests are filtered on.
+const (
+	Tools Capability = 1 << iota
+	JSONSchema
+	Vision
+	AudioInput
+	PDF
+	Reasoning
+)
+
+// Has reports whether c holds every capability of need.
+func (c Capability) Has(need Capability) bool { return c&need == need }
+
+// Tier is an operator's or the catalog's plain statement of how good an arm is, the prior of an arm nobody measured.
+type Tier string
+
+// The tiers, from the least able to the most.
+const (
+	TierUnknown  Tier = ""
+	TierSmall    Tier = "small"
+	TierMedium   Tier = "medium"
+	TierLarge    Tier = "large"
+	TierFrontier Tier = "frontier"
+)
+
+// Arm is one LLM at one provider: what it is called, what it can do and what it costs.
+type Arm struct {
+	ID ArmID
+	// BaseModel is equal for the same weights at several providers; empty where unknown.
+	BaseModel string
+	// ContextTokens is the whole window, MaxOutputTokens the most one answer may hold; zero is unknown.
+	ContextTokens   int
+	MaxOutputTokens int
+	Capabilities    Capability
+	Tier            Tier
+	Prices          Prices
+	// Simulated marks an arm whose answers are made up by this program.
+	Simulated  bool
+	Deprecated bool
+	// AsOf is the day (YYYY-MM-DD) on which the prices were last confirmed; empty where unknown.
+	AsOf string
+}

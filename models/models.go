@@ -1,0 +1,46 @@
+// Package models keeps trained routers as bytes: artifacts, the sections they are made of, the manifest that vouches
+// for them, and the registry whose one pointer says which of them serves.
+//
+// An artifact is a folder: manifest.json and one file a section. The digest is the artifact's name; it covers the
+// names and hashes of the sections and never a date, a path or a host, so equal training gives an equal name. The
+// package does not know what the sections mean (package classifier does) and it is not a list of LLMs: those are arms,
+// in models/catalog.
+package models
+
+import "time"
+
+// Digest names an artifact: "tw1-" and 32 hex digits of the SHA-256 over its sections.
+type Digest string
+
+// Section is one file of an artifact.
+type Section struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+	Bytes  int64  `json:"bytes"`
+}
+
+// Source is one table that an artifact was trained on.
+type Source struct {
+	Name    string `json:"name"`
+	SHA256  string `json:"sha256,omitempty"`
+	Rows    int    `json:"rows"`
+	Prompts int    `json:"prompts"`
+	Filter  string `json:"filter,omitempty"`
+}
+
+// Provenance says where an artifact comes from. It is for people and is not covered by the digest.
+type Provenance struct {
+	CreatedAt time.Time `json:"created_at"`
+	Program   string    `json:"program"`
+	Seed      int64     `json:"seed"`
+	Sources   []Source  `json:"sources"`
+	Notices   []string  `json:"notices,omitempty"`
+}
+
+// Manifest is manifest.json.
+type Manifest struct {
+	Format     int        `json:"format"`
+	Digest     Digest     `json:"digest"`
+	Sections   []Section  `json:"sections"`
+	Provenance Provenance `json:"provenance"`
+}
