@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// configBytesMax bounds a configuration file.
+const configBytesMax = 4 << 20
+
+// config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored.
+type config struct {
+	Listen    string           `yaml:"listen"`
+	DataDir   string           `yaml:"data_dir"`
+	Providers []providerConfig `yaml:"providers"`
+	Router    routerConfig     `yaml:"router"`
+	Routing   routingConfig    `yaml:"routing"`
+	Journal   journalConfig    `yaml:"journal"`
+	Keys      []keyConfig      `yaml:"keys"`
+	Metrics   metricsConfig    `yaml:"metrics"`
+}
+
+// providerConfig is one provider: a vendor of the catalog by its name, or any OpenAI-compatible endpoint with
+// `type: openai`, a base_url and the models it serves.
+type providerConfig struct {
+	Name         string        `yaml:"name"`
+	Type         string        `yaml:"type"`
+	BaseURL      string        `yaml:"base_url"`
+	APIKey       string        `yaml:"api_key"`
+	AllowPrivate bool          `yaml:"allow_private"`
+	Models       []modelConfig `yaml:"models"`
+}
+
+// modelConfig is one arm: a name, or an object that overrides what the catalog says of it.
+type modelConfig struct {
+	Name            string       `yaml:"name"`
+	Tier            catalog.Tier `yaml:"tier"`
+	ContextTokens   int          `yaml:"context_tokens"`
+	MaxOutputTokens int          `yaml:"max_output_tokens"`
+	InputUSD        *float64     `yaml:"input_usd_per_mtok"`
+	OutputUSD       *float64     `yaml:"output_usd_per_mtok"`
+	CacheReadUSD    *float64     `yaml:"cache_read_usd_per_mtok"`
+	Free            bool         `yaml:"free"`
+	Supports        []string     `yaml:"supports"`
+}
+
+// UnmarshalYAML accepts the short form, a plain name.
+func (m *modelConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	if unmarshal(&m.Name) == nil {
+		return nil
+	}
+	type plain modelConfig
+	return unmarshal((*plain)(m))
+}
+
+type routerConfig struct {
+	// Artifact is an artifact or a registry; default is the registry in the data directory.
+	Artifact string `yaml:"artifact"`
+}
+
+type routingConfig struct {
+	Strategy string   `yaml:"strategy"`
+	Epsilon  *float64 `yaml:"epsilon"`
+}
+
+type journalConfig struct {
+	// Sync is "write" (a killed process loses nothing) or "always" (nor does a power loss).
+	Sync string `yaml:"sync"`
+}
+
+type metricsConfig struct {
+	Public bool `yaml:"public"`
+}
+
+type keyConfig struct {
+	Key          string             `yaml:"key"`
+	Org          string             `yaml:"org"`
+	Team         string             `yaml:"team"`
+	Strategy     string             `yaml:"strategy"`
+	BudgetUSD    map[string]float64 `yaml:"budget_usd"`
+	RPM          int                `yaml:"rpm"`
+	TPM          int                `yaml:"tpm"`
+	Concurrency  int                `yaml:"concurrency"`
+	Allow        []string           `yaml:"allow"`
+	Deny         []string           `yaml:"deny"`
+	QualityFloor float64            `yaml:"quality_floor"`
+	MaxCostUSD   float64            `yaml:"max_cost_usd"`
+	Explore      *bool              `yaml:"explore"`
+	Log          string             `yaml:"log"`
+}
+
+// loadConfig reads the file (none is fine), then the environment, which is stronger.
+func loadConfig(file string, getenv func(string) string) (*config, error) {
+	c := &config{Listen: "127.0.0.1:8080", DataDir: "tradewind-data"}
+	if file == "" {
+		file = getenv("TRADEWIND_CONFIG")
+	}
+	if file != "" {
+		text, err := readLimited(file)
+		if err != nil {
+			return nil, fmt.Errorf("config: %w", err)
+		}
+		if err := parseConfig(c, text, getenv); err != nil {
+			return nil, fmt.Errorf("config: %s: %w", file, err)
+		}
+	}
+	if v := getenv("TRADEWIND_LISTEN"); v != "" {
+		c.Listen = v
+	} else if v := getenv("PORT"); v != "" {
+		c.Listen = "127.0.0.1:" + v
+	}
+	if v := getenv("TRADEWIND_DATA_DIR"); v != "" {
+		c.DataDir = v
+	}
+	return c, c.validate()
+}
+
+func readLimited(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, configBytesMax+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > configBytesMax {
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, configBytesMax)
+	}
+	return text, nil
+}
+
+// parseConfig substitutes variables in the values of the parsed file, never in its text: a variable's value cannot
+// change the structure.
+func parseConfig(c *config, text []byte, getenv func(string) string) error {
+	f, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	var missing error
+	for _, doc := range f.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		ast.Walk(substitution{getenv, &missing}, doc.Body)
+	}
+	if missing != nil {
+		return missing
+	}
+	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
+		return nil
+	}
+	err = yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(f.Docs[0].Body, c)
+	if err != nil {
+		return errors.New(yaml.FormatError(err, false, true))
+	}
+	return nil
+}
+
+// substitution replaces ${NAME} and ${NAME:-default} in string values.
+type substitution struct {
+	getenv  func(string) string
+	missing *error
+}
+
+// Visit implements ast.Visitor.
+func (s substitution) Visit(n ast.Node) ast.Visitor {
+	str, ok := n.(*ast.StringNode)
+	if !ok || !strings.Contains(str.Value, "${") {
+		return s
+	}
+	var out strings.Builder
+	rest := str.Value
+	for {
+		before, after, found := strings.Cut(rest, "${")
+		out.WriteString(before)
+		if !found {
+			break
+		}
+		expr, tail, closed := strings.Cut(after, "}")
+		name, fallback, hasDefault := strings.Cut(expr, ":-")
+		value := s.getenv(name)
+		switch {
+		case !closed:
+			*s.missing = fmt.Errorf("line %d: %q has no closing brace", str.Token.Position.Line, str.Value)
+			return nil
+		case value == "" && !hasDefault:
+			*s.missing = fmt.Errorf("line %d: the variable %s is not set; set it or write ${%s:-default}", str.Token.Position.Line, name, name)
+			return nil
+		case value == "":
+			value = fallback
+		}
+		out.WriteString(value)
+		rest = tail
+	}
+	str.Value = out.String()
+	return s
+}
+
+// strategies are the values of `strategy` that are served today.
+var strategies = []string{"cost", "latency", "balanced", "availability", "quality"}
+
+func (c *config) validate() error {
+	if c.Routing.Strategy != "" && !slices.Contains(strategies, c.Routing.Strategy) {
+		return fmt.Errorf("config: routing.strategy %q is none of %s", c.Routing.Strategy, strings.Join(strategies, ", "))
+	}
+	if e := c.Routing.Epsilon; e != nil && (*e < 0 || *e > 1) {
+		return fmt.Errorf("config: routing.epsilon is %v, want a share between 0 and 1", *e)
+	}
+	if c.Journal.Sync != "" && c.Journal.Sync != "write" && c.Journal.Sync != "always" {
+		return fmt.Errorf("config: journal.sync %q is neither write nor always", c.Journal.Sync)
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Providers {
+		if p.Name == "" || strings.Contains(p.Name, "/") || seen[p.Name] {
+			return fmt.Errorf("config: providers: the name %q is empty, has a slash or stands twice", p.Name)
+		}
+		seen[p.Name] = true
+		if p.Type != "" && p.Type != "openai" {
+			return fmt.Errorf("config: provider %s: type %q is not served; openai is", p.Name, p.Type)
+		}
+	}
+	for i, k := range c.Keys {
+		for _, glob := range slices.Concat(k.Allow, k.Deny) {
+			if _, err := path.Match(glob, ""); err != nil {
+				return fmt.Errorf("config: keys[%d]: %q is not a glob", i, glob)
+			}
+		}
+		if k.Strategy != "" && !slices.Contains(strategies, k.Strategy) {
+			return fmt.Errorf("config: keys[%d]: strategy %q is none of %s", i, k.Strategy, strings.Join(strategies, ", "))
+		}
+	}
+	if len(c.Keys) == 0 && !loopback(c.Listen) {
+		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:` (say sk-tw- and 43 random characters), or listen on 127.0.0.1", c.Listen)
+	}
+	return nil
+}
+
+// loopback reports whether addr can be reached from this machine only.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// secrets lists every secret of the configuration, for the log's redaction.
+func (c *config) secrets() []telemetry.Secret {
+	var all []telemetry.Secret
+	for _, p := range c.Providers {
+		all = append(all, telemetry.Secret(p.APIKey))
+	}
+	for _, k := range c.Keys {
+		all = append(all, telemetry.Secret(k.Key))
+	}
+	return all
+}

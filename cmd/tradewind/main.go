@@ -1,0 +1,122 @@
+// Command tradewind is the one binary: it serves the gateway, trains routers, compares them, and shows what is in a
+// log, a registry and the catalog.
+//
+// Only this package knows flags, environment variables and the configuration file; it composes the other packages'
+// Options and wires what one needs of another. It holds no logic of routing, learning or serving.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	m := Main{Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	os.Exit(m.Run(ctx))
+}
+
+// Main is the program with everything it takes from its surroundings, so that tests start the very same thing.
+type Main struct {
+	Args           []string
+	Getenv         func(string) string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Ready, where set, is called with the address once serve accepts connections.
+	Ready func(addr string)
+}
+
+// commands is the command line. Every long flag is a promise; kong reads the tags.
+type commands struct {
+	Serve   serveCmd   `cmd:"" help:"Serve the OpenAI-compatible endpoint."`
+	Train   trainCmd   `cmd:"" help:"Train a router on an outcome table and say whether routing pays."`
+	Eval    evalCmd    `cmd:"" help:"Compare routers with the baselines that must always be beaten."`
+	Predict predictCmd `cmd:"" help:"Write what a router predicts for every prompt and arm."`
+	Route   routeCmd   `cmd:"" help:"Decide for one prompt on standard input; nothing is called."`
+	Data    dataCmd    `cmd:"" help:"Import, inspect, verify and simulate tables and logs."`
+	Models  modelsCmd  `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
+	Catalog catalogCmd `cmd:"" help:"The arms (LLMs) and their prices."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// exitCode is how kong's own exits (after --help) leave Run.
+type exitCode int
+
+// Run parses the arguments, runs one command and returns the exit code: 0 fine, 1 failed, 2 wrong usage.
+func (m *Main) Run(ctx context.Context) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, ok := r.(exitCode)
+			if !ok {
+				panic(r)
+			}
+			code = int(c)
+		}
+	}()
+	var c commands
+	parser, err := kong.New(&c,
+		kong.Name("tradewind"),
+		kong.Description("Tradewind: a learned router for LLMs behind one OpenAI-compatible endpoint.\n\n"+
+			"Start with `tradewind serve`; without provider keys it serves three simulated arms."),
+		kong.Writers(m.Stdout, m.Stderr),
+		kong.Exit(func(c int) { panic(exitCode(c)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(m),
+	)
+	if err != nil {
+		panic(err) // the tags above are wrong, which every test sees
+	}
+	args := m.Args
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	kctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(m.Stderr, "tradewind: %v\n", err)
+		var parseErr *kong.ParseError
+		if errors.As(err, &parseErr) && parseErr.Context != nil {
+			fmt.Fprintf(m.Stderr, "Run \"tradewind %s --help\" for its flags.\n", parseErr.Context.Command())
+		}
+		return 2
+	}
+	if err := kctx.Run(); err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			fmt.Fprintln(m.Stderr, "tradewind: interrupted")
+			return 130
+		}
+		fmt.Fprintf(m.Stderr, "tradewind: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+type versionCmd struct{}
+
+// Run prints the version that the build recorded.
+func (*versionCmd) Run(m *Main) error {
+	_, err := fmt.Fprintln(m.Stdout, "tradewind", version())
+	return err
+}
+
+// version is the module's version, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" {
+		v = "(devel)"
+	}
+	return v
+}
