@@ -7,7 +7,31 @@
 // in models/catalog.
 package models
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// Format is the manifest's version. An artifact of a newer one is refused, never half understood.
+const Format = 1
+
+// What an artifact and a registry may hold. Beyond any of these a folder is refused, not trimmed.
+const (
+	SectionsMax      = 64
+	SectionNameMax   = 64
+	SectionBytesMax  = 1 << 30
+	ArtifactBytesMax = 2 << 30
+	ManifestBytesMax = 1 << 20
+	EntriesMax       = 10_000
+)
+
+// What callers branch on.
+var (
+	ErrCorrupt     = errors.New("models: damaged")
+	ErrNewerFormat = errors.New("models: artifact was written by a newer Tradewind")
+	ErrNotPromoted = errors.New("models: registry has no promoted artifact")
+	ErrNoPrevious  = errors.New("models: registry has no previous artifact to roll back to")
+)
 
 // Digest names an artifact: "tw1-" and 32 hex digits of the SHA-256 over its sections.
 type Digest string
@@ -43,4 +67,7 @@ type Manifest struct {
 	Digest     Digest     `json:"digest"`
 	Sections   []Section  `json:"sections"`
 	Provenance Provenance `json:"provenance"`
+	// Checksum is the SHA-256 of this file written without it. The digest leaves the provenance out; this does not, so
+	// that a flipped bit is found there too.
+	Checksum string `json:"checksum"`
 }

@@ -134,7 +134,8 @@ type Distribution struct {
 	Best int
 }
 
-// Policy maps a case to a distribution over its eligible candidates. It holds no state and reads no clock.
+// Policy maps a case that Constrain has seen to a distribution over its eligible candidates. It holds no state and
+// reads no clock. With nothing eligible every P is 0 and Best is -1.
 type Policy interface {
 	Propose(dst *Distribution, c *Case)
 }

@@ -42,6 +42,18 @@ const (
 // Has reports whether c holds every capability of need.
 func (c Capability) Has(need Capability) bool { return c&need == need }
 
+// String names the capabilities as the catalog file does, separated by commas.
+func (c Capability) String() string {
+	names := [...]string{"tools", "json_schema", "vision", "audio_input", "pdf", "reasoning"}
+	var out []string
+	for i, name := range names {
+		if c.Has(1 << i) {
+			out = append(out, name)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
 // Tier is an operator's or the catalog's plain statement of how good an arm is, the prior of an arm nobody measured.
 type Tier string
 
@@ -59,8 +71,10 @@ type Arm struct {
 	ID ArmID
 	// BaseModel is equal for the same weights at several providers; empty where unknown.
 	BaseModel string
-	// ContextTokens is the whole window, MaxOutputTokens the most one answer may hold; zero is unknown.
+	// ContextTokens is the whole window, MaxInputTokens the most a prompt may hold where that is less, MaxOutputTokens
+	// the most one answer may hold; zero is unknown.
 	ContextTokens   int
+	MaxInputTokens  int
 	MaxOutputTokens int
 	Capabilities    Capability
 	Tier            Tier
@@ -68,6 +82,8 @@ type Arm struct {
 	// Simulated marks an arm whose answers are made up by this program.
 	Simulated  bool
 	Deprecated bool
+	// Disputed says that the catalog's sources differ on something about the arm; Catalog.Evidence names it.
+	Disputed bool
 	// AsOf is the day (YYYY-MM-DD) on which the prices were last confirmed; empty where unknown.
 	AsOf string
 }

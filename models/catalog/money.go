@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"strconv"
+	"strings"
 )
 
 // Nanodollars is an amount of money in units of 1e-9 US dollars. Money is never a float.
@@ -16,6 +16,9 @@ type Picodollars int64
 
 // ErrOverflow says that an amount does not fit its type. It is an error and never wraps around.
 var ErrOverflow = errors.New("catalog: amount of money out of range")
+
+// ErrUnpriced says that nobody told a price. An arm without one is never free.
+var ErrUnpriced = errors.New("catalog: arm has no price")
 
 // FromDollars converts dollars to nanodollars, rounding half to even. NaN, infinities and amounts beyond ±9.2e9 USD
 // are ErrOverflow.
@@ -64,13 +67,17 @@ func (n Nanodollars) AppendText(b []byte) []byte {
 // MarshalJSON writes a JSON number in dollars with at most nine decimals, the form of every amount on the wire.
 func (n Nanodollars) MarshalJSON() ([]byte, error) { return n.AppendText(nil), nil }
 
-// UnmarshalJSON reads a JSON number in dollars.
+// UnmarshalJSON reads a JSON number in dollars. What String writes comes back exactly; a number with an exponent or
+// with more than nine decimals is rounded half to even.
 func (n *Nanodollars) UnmarshalJSON(b []byte) error {
-	usd, err := strconv.ParseFloat(string(b), 64)
-	if err != nil {
-		return fmt.Errorf("catalog: %q is not an amount in dollars", b)
+	v, err := ParseDollars(string(b))
+	if err != nil && !errors.Is(err, ErrOverflow) {
+		usd, floatErr := strconv.ParseFloat(string(b), 64)
+		if floatErr != nil {
+			return fmt.Errorf("catalog: %.40q is not an amount in dollars", b)
+		}
+		v, err = FromDollars(usd)
 	}
-	v, err := FromDollars(usd)
 	if err != nil {
 		return err
 	}
@@ -78,64 +85,43 @@ func (n *Nanodollars) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Usage counts the tokens of one call by the price that applies to them. The counts do not overlap: Input holds only
-// what was neither read from nor written to the prompt cache.
-type Usage struct {
-	Input      int64
-	CacheRead  int64
-	CacheWrite int64
-	Output     int64
-}
-
-// Prices are what a provider asks for a token. Known is false where nobody told: such an arm is unpriced, which is
-// never the same as free.
-type Prices struct {
-	Known      bool
-	Input      Picodollars
-	Output     Picodollars
-	CacheRead  Picodollars
-	CacheWrite Picodollars
-}
-
-// Cost sums a call in picodollars and rounds up once. An unknown cache price has been replaced by the input price
-// when the catalog was read.
-func (p *Prices) Cost(u Usage) (Nanodollars, error) {
-	var hi, lo uint64
-	for _, t := range [...]struct {
-		n int64
-		p Picodollars
-	}{{u.Input, p.Input}, {u.CacheRead, p.CacheRead}, {u.CacheWrite, p.CacheWrite}, {u.Output, p.Output}} {
-		if t.n < 0 || t.p < 0 {
-			return 0, ErrOverflow
-		}
-		h, l := bits.Mul64(uint64(t.n), uint64(t.p))
-		var carry uint64
-		lo, carry = bits.Add64(lo, l, 0)
-		hi, carry = bits.Add64(hi, h, carry)
-		if carry != 0 {
-			return 0, ErrOverflow
-		}
-	}
-	if hi >= 1000 {
+// ParseDollars reads an amount in dollars, such as -1.5, exactly: digits with at most nine decimals.
+func ParseDollars(s string) (Nanodollars, error) {
+	digits, negative := strings.CutPrefix(s, "-")
+	u, err := parseDecimal(digits, 9)
+	switch {
+	case err != nil:
+		return 0, err
+	case negative && u <= 1<<63:
+		return Nanodollars(-u), nil
+	case u > math.MaxInt64:
 		return 0, ErrOverflow
 	}
-	quo, rem := bits.Div64(hi, lo, 1000)
-	if rem > 0 {
-		quo++
-	}
-	if quo > math.MaxInt64 {
-		return 0, ErrOverflow
-	}
-	return Nanodollars(quo), nil
+	return Nanodollars(u), nil
 }
 
-// Bound is the most that a call can cost: inputs tokens at the dearest input price that may apply and n answers of at
-// most outputs tokens each.
-func (p *Prices) Bound(inputs, outputs, n int64) (Nanodollars, error) {
-	dearest := Prices{Known: p.Known, Input: max(p.Input, p.CacheRead, p.CacheWrite), Output: p.Output}
-	h, total := bits.Mul64(uint64(max(outputs, 0)), uint64(max(n, 1)))
-	if h != 0 || total > math.MaxInt64 {
+// ParsePerMillion reads a list price in US dollars per million tokens, such as 0.075, exactly: digits with at most six
+// decimals, and no more than 1e6 USD.
+func ParsePerMillion(s string) (Picodollars, error) {
+	u, err := parseDecimal(s, 6)
+	if err == nil && u > 1e12 {
+		err = fmt.Errorf("catalog: price of %.40s USD per million tokens is out of range", s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return Picodollars(u), nil
+}
+
+// parseDecimal reads digits, with a point among them or not, in units of 10^-decimals.
+func parseDecimal(s string, decimals int) (uint64, error) {
+	whole, frac, point := strings.Cut(s, ".")
+	if whole == "" || (point && frac == "") || len(frac) > decimals || strings.Trim(whole+frac, "0123456789") != "" {
+		return 0, fmt.Errorf("catalog: %.40q is not a decimal number with at most %d decimals", s, decimals)
+	}
+	u, err := strconv.ParseUint(whole+frac+"000000000"[:decimals-len(frac)], 10, 64)
+	if err != nil {
 		return 0, ErrOverflow
 	}
-	return dearest.Cost(Usage{Input: inputs, Output: int64(total)})
+	return u, nil
 }

@@ -1,0 +1,135 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Validate finds what would break a case on its way: an index out of range, or a number that JSON cannot hold. A case
+// that passes is journaled and read back to the last bit.
+func (c *Case) Validate() error {
+	for _, index := range [...]int{c.Fallback, c.Reference, c.Pinned} {
+		if index < -1 || index >= len(c.Candidates) {
+			return fmt.Errorf("policy: index %d in a case of %d candidates", index, len(c.Candidates))
+		}
+	}
+	own := [...]float64{c.Lambda, c.Guard.Z, c.Guard.Tolerance, c.QualityFloor, c.ReferenceGap, c.MaxCostUSD, c.MaxLatencyMS, c.Epsilon}
+	if !finite(own[:]) {
+		return errors.New("policy: a setting of the case is not a finite number")
+	}
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		numbers := [...]float64{a.Quality, a.QualityErr, a.Score, a.Gap, a.GapErr, a.OutputTokens, a.CostUSD,
+			a.CostUpperUSD, a.LatencyMS, a.LatencyP90MS, a.Availability}
+		if !finite(numbers[:]) {
+			return fmt.Errorf("policy: a number of candidate %s is not finite", a.Arm)
+		}
+	}
+	return nil
+}
+
+func finite(xs []float64) bool {
+	for _, x := range xs {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard. It keeps the
+// filters that stand there already. Running it twice changes nothing.
+//
+// A pin overrides forecasts, not money: the pinned arm passes the latency cap, the floor and the guard, which are
+// guesses about an arm that somebody named, but not the cost cap, which is a bound. Everything else is NotAllowed.
+//
+// Comparisons are written so that a NaN never lets an arm through.
+func Constrain(c *Case) {
+	c.FloorReference = false
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == Eligible {
+			a.Filter = c.hardFilter(i)
+		}
+	}
+	if c.Pinned >= 0 {
+		return
+	}
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == Eligible && c.belowFloor(i) {
+			a.Filter = QualityFloor
+		}
+	}
+	c.guard()
+	c.restoreReference()
+}
+
+// hardFilter applies what does not rest on an estimate of quality.
+func (c *Case) hardFilter(i int) Filter {
+	a := &c.Candidates[i]
+	pinned := c.Pinned == i
+	switch {
+	case c.Pinned >= 0 && !pinned:
+		return NotAllowed
+	case !a.Priced && (c.MaxCostUSD > 0 || (c.Lambda > 0 && !pinned)):
+		return Unpriced
+	case c.MaxCostUSD > 0 && !(a.CostUpperUSD <= c.MaxCostUSD):
+		return MaxCost
+	case c.MaxLatencyMS > 0 && a.LatencyP90MS > c.MaxLatencyMS && !pinned:
+		return MaxLatency
+	}
+	return Eligible
+}
+
+// belowFloor reports whether the lower bound on an arm's quality is below the floor, or more than ReferenceGap below
+// the reference, which itself always passes that second test.
+func (c *Case) belowFloor(i int) bool {
+	a := &c.Candidates[i]
+	lower := a.Quality - a.QualityErr
+	if c.QualityFloor > 0 && !(lower >= c.QualityFloor) {
+		return true
+	}
+	return c.Reference >= 0 && i != c.Reference && !(lower >= c.Candidates[c.Reference].Quality-c.ReferenceGap)
+}
+
+// guard filters the arms whose gap to the fallback is not proven well enough. It stands aside where the fallback may
+// not serve: there is nothing safer to send the request to, and an outage is not a guarantee.
+func (c *Case) guard() {
+	if !c.Guard.On || c.Fallback < 0 || c.Candidates[c.Fallback].Filter != Eligible {
+		return
+	}
+	fallback := &c.Candidates[c.Fallback]
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		if i == c.Fallback || a.Filter != Eligible {
+			continue
+		}
+		// The conversion keeps the compiler from fusing the two steps, which would round differently elsewhere.
+		lower := a.Gap - float64(c.Guard.Z*a.GapErr)
+		admitted := lower > 0
+		// An unknown price counts as dearer.
+		if a.Priced && fallback.Priced && a.CostUSD <= fallback.CostUSD {
+			admitted = lower >= -c.Guard.Tolerance
+		}
+		if !admitted {
+			a.Filter = Guarded
+		}
+	}
+}
+
+// restoreReference lets the reference arm (for a plain floor the fallback) serve where the floor left nothing.
+func (c *Case) restoreReference() {
+	for i := range c.Candidates {
+		if c.Candidates[i].Filter == Eligible {
+			return
+		}
+	}
+	i := c.Reference
+	if i < 0 {
+		i = c.Fallback
+	}
+	if i >= 0 && c.Candidates[i].Filter == QualityFloor {
+		c.Candidates[i].Filter = Eligible
+		c.FloorReference = true
+	}
+}

@@ -1,0 +1,141 @@
+package policy
+
+import "math"
+
+// Objective is what arm i is worth in this case: its score less what its expected cost would buy elsewhere, in units
+// of quality. An arm without a price is worth its score; Constrain lets it compete only where cost does not count.
+func Objective(c *Case, i int) float64 {
+	a := &c.Candidates[i]
+	if !a.Priced {
+		return a.Score
+	}
+	// The conversion forbids a fused multiply-add: a logged case must give the same bits wherever it is replayed.
+	return a.Score - float64(c.Lambda*a.CostUSD)
+}
+
+// Router is the policy that serves: the best objective, mixed with a uniform choice where the round may explore.
+type Router struct{}
+
+// Propose gives the best eligible candidate 1 − ε + ε/K and each of the other K − 1 ε/K. With nothing to explore
+// (Explore off, ε = 0, one arm left, a pin) the best has 1.
+func (Router) Propose(dst *Distribution, c *Case) {
+	k := dst.reset(c)
+	if k == 0 {
+		return
+	}
+	epsilon := exploration(c, k)
+	share := epsilon / float64(k)
+	for i := range dst.P {
+		if c.Candidates[i].Filter == Eligible {
+			dst.P[i] = share
+		}
+	}
+	dst.P[dst.Best] = 1 - epsilon + share
+}
+
+// InverseGap is the policy of SquareCB (Foster and Rakhlin 2020, "Beyond UCB"): where the round may explore, an arm
+// is drawn the more often the closer its objective is to the best one, 1/(K + Gamma·gap), mixed with ε uniform.
+type InverseGap struct {
+	// Gamma grows as the square root of the rounds learned from; 0 explores uniformly.
+	Gamma float64
+}
+
+// Propose implements Policy.
+func (p InverseGap) Propose(dst *Distribution, c *Case) {
+	k := dst.reset(c)
+	if k == 0 {
+		return
+	}
+	epsilon := exploration(c, k)
+	if epsilon == 0 {
+		dst.P[dst.Best] = 1
+		return
+	}
+	best, rest := Objective(c, dst.Best), 1.0
+	for i := range dst.P {
+		if i == dst.Best || c.Candidates[i].Filter != Eligible {
+			continue
+		}
+		gap := max(0, best-Objective(c, i)) // below 0 only where latency, not the objective, chose the best
+		dst.P[i] = float64((1-epsilon)/(float64(k)+float64(max(0, p.Gamma)*gap))) + epsilon/float64(k)
+		rest -= dst.P[i]
+	}
+	dst.P[dst.Best] = rest
+}
+
+// exploration returns the ε in force among k eligible arms.
+func exploration(c *Case, k int) float64 {
+	if !c.Explore || k < 2 || c.Pinned >= 0 || !(c.Epsilon > 0) {
+		return 0
+	}
+	return min(c.Epsilon, 1)
+}
+
+// reset sizes d for the case, clears it, finds the best candidate and counts the eligible ones.
+func (d *Distribution) reset(c *Case) (eligible int) {
+	if cap(d.P) < len(c.Candidates) {
+		d.P = make([]float64, len(c.Candidates))
+	}
+	d.P = d.P[:len(c.Candidates)]
+	clear(d.P)
+	d.Best = -1
+	for i := range c.Candidates {
+		if c.Candidates[i].Filter != Eligible {
+			continue
+		}
+		eligible++
+		if d.Best < 0 || better(c, i, d.Best) {
+			d.Best = i
+		}
+	}
+	return eligible
+}
+
+// better reports whether candidate i is preferred to candidate j, which comes first in catalog order.
+func better(c *Case, i, j int) bool {
+	if c.LatencyFirst {
+		a, b := latency(&c.Candidates[i]), latency(&c.Candidates[j])
+		if a != b {
+			return a < b
+		}
+	}
+	a, b := Objective(c, i), Objective(c, j)
+	if a != b {
+		return a > b || math.IsNaN(b)
+	}
+	return cost(&c.Candidates[i]) < cost(&c.Candidates[j])
+}
+
+// latency puts the unknown last.
+func latency(a *Candidate) float64 {
+	if a.LatencyMS > 0 {
+		return a.LatencyMS
+	}
+	return math.Inf(1)
+}
+
+// cost puts the unknown last.
+func cost(a *Candidate) float64 {
+	if a.Priced {
+		return a.CostUSD
+	}
+	return math.Inf(1)
+}
+
+// Draw returns the candidate that u in [0,1) falls on: i where u is at least the sum of the probabilities before it
+// and less than that sum with its own. It never returns a candidate of probability 0, and -1 only where all are. Where
+// rounding left the sum below u, the last candidate with a probability takes the rest.
+func Draw(d *Distribution, u float64) (index int) {
+	index = -1
+	sum := 0.0
+	for i, p := range d.P {
+		if !(p > 0) {
+			continue
+		}
+		index = i
+		if sum += p; u < sum {
+			return i
+		}
+	}
+	return index
+}
