@@ -49,7 +49,7 @@ type Count struct {
 
 // Context is what is known of a request before an arm is chosen. It is reused between requests: Extract overwrites it.
 type Context struct {
-	// Counts are sorted by bucket, each bucket once, at most Spec.MaxCounts of them.
+	// Counts are those of the last user turn, sorted by bucket, each bucket once, at most Spec.MaxCounts of them.
 	Counts []Count
 	// Flags are raw (not yet standardized) values in the order of FlagNames.
 	Flags [NumFlags]float32
@@ -58,6 +58,6 @@ type Context struct {
 	PromptBytes int
 	// Tokens estimates the input tokens of the whole request, tools included. It is an estimate, not a bound.
 	Tokens int
-	// Degraded says that the tokenizer failed and Tokens was estimated from bytes alone.
+	// Degraded says that the tokenizer failed on a word, so that part of Tokens was estimated from bytes.
 	Degraded bool
 }

@@ -1,0 +1,238 @@
+package telemetry
+
+import (
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Buckets of the histograms. Upstream times run from an answer in memory to the default deadline of a request; our own
+// part is three orders of magnitude below.
+var (
+	requestBuckets  = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+	overheadBuckets = []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3}
+	decisionBuckets = []float64{5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3}
+	shareBuckets    = []float64{.1, .2, .3, .4, .5, .6, .7, .8, .9, .95, 1}
+)
+
+// Metrics is every metric that serving feeds. Its methods may be called from any goroutine. Labels come from bounded
+// sets only: an arm's children are made by Arm, which is for arms of the catalog and never for a name that a client sent.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	requests   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	overhead   *prometheus.HistogramVec
+	inFlight   *prometheus.GaugeVec
+	upstream   *prometheus.CounterVec
+	upstreamS  *prometheus.HistogramVec
+	ttft       *prometheus.HistogramVec
+	answers    [3]prometheus.Counter
+	failovers  *prometheus.CounterVec
+	decisions  *prometheus.CounterVec
+	decisionS  prometheus.Histogram
+	filtered   *prometheus.CounterVec
+	quality    *prometheus.HistogramVec
+	feedback   *prometheus.HistogramVec
+	reference  prometheus.Counter
+	router     *prometheus.GaugeVec
+	build      *prometheus.GaugeVec
+	tokens     *prometheus.CounterVec
+	cost       *prometheus.CounterVec
+	unpriced   *prometheus.CounterVec
+	rejections *prometheus.CounterVec
+	segments   prometheus.Counter
+}
+
+// NewMetrics registers the metrics with reg, or with a registry of its own where reg is nil. It panics where reg
+// already holds them.
+func NewMetrics(reg *prometheus.Registry) *Metrics {
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	m := &Metrics{registry: reg}
+	m.registerRequests()
+	m.registerRouting()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *Metrics) registerRequests() {
+	m.requests = m.counters("requests_total", "Requests answered.", "surface", "status_class", "code", "strategy")
+	m.duration = m.histograms("request_duration_seconds", "Whole requests, as the client saw them.", requestBuckets, "surface", "stream")
+	m.overhead = m.histograms("overhead_seconds", "Our own part of a request, without upstream.", overheadBuckets, "surface")
+	m.inFlight = m.gauges("requests_in_flight", "Requests being answered.", "surface")
+	m.upstream = m.counters("upstream_requests_total", "Attempts at an arm.", "provider", "model", "outcome")
+	m.upstreamS = m.histograms("upstream_duration_seconds", "Whole attempts.", requestBuckets, "provider", "model")
+	m.ttft = m.histograms("time_to_first_token_seconds", "From dispatch to the first content.", requestBuckets, "provider", "model")
+	answers := m.counters("answers_total", "Requests that reached a provider, by how they were answered.", "how")
+	for how := range m.answers {
+		m.answers[how] = answers.WithLabelValues(Answer(how).String())
+	}
+	m.failovers = m.counters("failovers_total", "Attempts given up for another arm.", "provider", "error_class")
+	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", "provider", "model", "kind")
+	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", "provider", "model", "status")
+	m.unpriced = m.counters("unpriced_requests_total", "Requests served by an arm without a price.", "provider", "model")
+	m.rejections = m.counters("budget_rejections_total", "Requests refused for want of budget.", "reason")
+}
+
+func (m *Metrics) registerRouting() {
+	m.decisions = m.counters("decisions_total", "Decisions by the arm drawn.", "model", "reason", "strategy", "router_version")
+	decision := m.histograms("decision_duration_seconds", "Features, estimates, constraints and the draw.", decisionBuckets)
+	m.decisionS = decision.WithLabelValues().(prometheus.Histogram)
+	m.filtered = m.counters("candidates_filtered_total", "Candidates out of the running.", "filter")
+	m.quality = m.histograms("predicted_quality", "Estimated quality of the arm drawn.", shareBuckets, "model")
+	m.feedback = m.histograms("feedback_score", "Scores that came back.", shareBuckets, "model", "source")
+	m.reference = m.counters("reference_cost_usd_total",
+		"Expected cost in US dollars of the same requests at the fallback arm.").WithLabelValues()
+	m.router = m.gauges("router_info", "1 for the artifact of a stage.", "version", "stage")
+	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
+	m.segments = m.counters("log_segments_written_total", "Journal segments closed.").WithLabelValues()
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradewind_" + name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tradewind_" + name, Help: help}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+func (m *Metrics) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradewind_" + name, Help: help, Buckets: buckets}, labels)
+	m.registry.MustRegister(v)
+	return v
+}
+
+// Handler serves the metrics in Prometheus' text form.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Surface holds the children of one API surface ("chat", "messages", …). Make it once, at start.
+type Surface struct {
+	m            *Metrics
+	name         string
+	inFlight     prometheus.Gauge
+	overhead     prometheus.Observer
+	whole, parts prometheus.Observer
+}
+
+// Surface resolves the children of a surface.
+func (m *Metrics) Surface(name string) *Surface {
+	return &Surface{
+		m: m, name: name, inFlight: m.inFlight.WithLabelValues(name), overhead: m.overhead.WithLabelValues(name),
+		whole: m.duration.WithLabelValues(name, "false"), parts: m.duration.WithLabelValues(name, "true"),
+	}
+}
+
+// Begin counts a request in.
+func (s *Surface) Begin() { s.inFlight.Inc() }
+
+// Done is what is known of a request at its end.
+type Done struct {
+	Status int
+	// Code is the error's code of the wire's table, empty on success.
+	Code     string
+	Strategy string
+	Stream   bool
+	Duration time.Duration
+	Overhead time.Duration
+}
+
+// End counts a request out.
+func (s *Surface) End(d Done) {
+	s.inFlight.Dec()
+	s.m.requests.WithLabelValues(s.name, statusClass(d.Status), d.Code, d.Strategy).Inc()
+	if d.Stream {
+		s.parts.Observe(d.Duration.Seconds())
+	} else {
+		s.whole.Observe(d.Duration.Seconds())
+	}
+	s.overhead.Observe(d.Overhead.Seconds())
+}
+
+func statusClass(status int) string {
+	switch status / 100 {
+	case 2:
+		return "2xx"
+	case 3:
+		return "3xx"
+	case 4:
+		return "4xx"
+	case 5:
+		return "5xx"
+	}
+	return "other"
+}
+
+// Answer says how a request that reached a provider ended.
+type Answer int
+
+// The ways to be answered.
+const (
+	FirstTry Answer = iota
+	Failover
+	Failed
+)
+
+// String is the label's value.
+func (a Answer) String() string {
+	switch a {
+	case FirstTry:
+		return "first_try"
+	case Failover:
+		return "failover"
+	case Failed:
+		return "failed"
+	}
+	return "Answer(" + strconv.Itoa(int(a)) + ")"
+}
+
+// Answered counts how a request ended.
+func (m *Metrics) Answered(how Answer) { m.answers[how].Inc() }
+
+// FailedOver counts an attempt at provider that was given up for another arm. The class is one of the failover table's.
+func (m *Metrics) FailedOver(provider, errorClass string) {
+	m.failovers.WithLabelValues(provider, errorClass).Inc()
+}
+
+// Filtered counts n candidates that a filter took out.
+func (m *Metrics) Filtered(filter string, n int) { m.filtered.WithLabelValues(filter).Add(float64(n)) }
+
+// Decided records one decision's time and the reference cost of its request in nanodollars.
+func (m *Metrics) Decided(took time.Duration, referenceNanodollars int64) {
+	m.decisionS.Observe(took.Seconds())
+	m.reference.Add(dollars(referenceNanodollars))
+}
+
+// BudgetRejected counts a refusal; the reason is the wire's, such as "budget_exceeded_key".
+func (m *Metrics) BudgetRejected(reason string) { m.rejections.WithLabelValues(reason).Inc() }
+
+// SegmentWritten counts a closed journal segment.
+func (m *Metrics) SegmentWritten() { m.segments.Inc() }
+
+// SetRouter names the artifact of a stage ("live", "canary", "shadow") in place of the one before.
+func (m *Metrics) SetRouter(version, stage string) {
+	m.router.DeletePartialMatch(prometheus.Labels{"stage": stage})
+	m.router.WithLabelValues(version, stage).Set(1)
+}
+
+// SetBuild names the running program.
+func (m *Metrics) SetBuild(version string) {
+	m.build.Reset()
+	m.build.WithLabelValues(version, runtime.Version()).Set(1)
+}
+
+// dollars turns nanodollars into what a chart shows; books never see it. Counters do not go down, so less than nothing
+// is nothing.
+func dollars(nano int64) float64 { return float64(max(nano, 0)) / 1e9 }

@@ -1,0 +1,167 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// prefixMin is the shortest beginning of a secret that counts as telling it: vendors echo keys cut short, and eight
+// bytes are enough to find the key they belong to.
+const prefixMin = 8
+
+// keyLike finds keys that nobody told us: a client's own, of which only the digest is configured, or another vendor's.
+var keyLike = regexp.MustCompile(`(?i)\bbearer\s+[a-z0-9._~+/=-]{8,}|\bsk-[a-z0-9_-]{16,}`)
+
+// Redactor removes secrets from text: the known ones, plain or in base64, hex or URL escapes, whole or cut to a prefix
+// of at least eight bytes, and whatever looks like a key. It is immutable, so any number of goroutines may use it.
+type Redactor struct {
+	forms []string
+}
+
+// NewRedactor knows the given secrets; empty ones are left out.
+func NewRedactor(secrets ...Secret) *Redactor {
+	r := &Redactor{}
+	seen := map[string]bool{"": true}
+	for _, s := range secrets {
+		raw := s.Reveal()
+		h := hex.EncodeToString([]byte(raw))
+		for _, form := range []string{
+			raw, h, strings.ToUpper(h), url.QueryEscape(raw), url.PathEscape(raw),
+			base64.RawStdEncoding.EncodeToString([]byte(raw)), base64.RawURLEncoding.EncodeToString([]byte(raw)),
+		} {
+			if !seen[form] {
+				seen[form] = true
+				r.forms = append(r.forms, form)
+			}
+		}
+	}
+	return r
+}
+
+// Redact returns s without its secrets.
+func (r *Redactor) Redact(s string) string {
+	for _, form := range r.forms {
+		s = cut(s, form)
+	}
+	if strings.Contains(s, "-") || strings.Contains(s, " ") {
+		s = keyLike.ReplaceAllLiteralString(s, Redacted)
+	}
+	return s
+}
+
+// cut replaces every beginning of form in s that is at least prefixMin long. Shorter forms must occur whole.
+func cut(s, form string) string {
+	head := form[:min(len(form), prefixMin)]
+	i := strings.Index(s, head)
+	if i < 0 {
+		return s
+	}
+	var b strings.Builder
+	for ; i >= 0; i = strings.Index(s, head) {
+		end := len(head)
+		for end < len(form) && i+end < len(s) && s[i+end] == form[end] {
+			end++
+		}
+		b.WriteString(s[:i])
+		b.WriteString(Redacted)
+		s = s[i+end:]
+	}
+	b.WriteString(s)
+	return b.String()
+}
+
+// Handler is a slog.Handler that redacts before it hands on.
+type Handler struct {
+	inner    slog.Handler
+	redactor *Redactor
+}
+
+// NewHandler wraps inner: no message or attribute that goes through it tells one of the secrets, and attributes that
+// are named after a credential (authorization, api_key, …) lose their value whatever it is.
+func NewHandler(inner slog.Handler, secrets ...Secret) *Handler {
+	return &Handler{inner: inner, redactor: NewRedactor(secrets...)}
+}
+
+// Enabled asks the inner handler.
+func (h *Handler) Enabled(ctx context.Context, l slog.Level) bool { return h.inner.Enabled(ctx, l) }
+
+// Handle redacts the record and hands it on.
+func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
+	clean := slog.NewRecord(r.Time, r.Level, h.redactor.Redact(r.Message), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		clean.AddAttrs(h.attr(a))
+		return true
+	})
+	return h.inner.Handle(ctx, clean)
+}
+
+// WithAttrs redacts the attributes once, here.
+func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	clean := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		clean[i] = h.attr(a)
+	}
+	return &Handler{inner: h.inner.WithAttrs(clean), redactor: h.redactor}
+}
+
+// WithGroup opens a group in the inner handler.
+func (h *Handler) WithGroup(name string) slog.Handler {
+	return &Handler{inner: h.inner.WithGroup(name), redactor: h.redactor}
+}
+
+func (h *Handler) attr(a slog.Attr) slog.Attr {
+	if credential(a.Key) {
+		return slog.String(a.Key, Redacted)
+	}
+	v := a.Value.Resolve()
+	switch v.Kind() {
+	case slog.KindString:
+		return slog.String(a.Key, h.redactor.Redact(v.String()))
+	case slog.KindGroup:
+		members := v.Group()
+		clean := make([]any, len(members))
+		for i, m := range members {
+			clean[i] = h.attr(m)
+		}
+		return slog.Group(a.Key, clean...)
+	case slog.KindAny:
+		return slog.String(a.Key, h.redactor.Redact(text(v.Any())))
+	}
+	return slog.Attr{Key: a.Key, Value: v}
+}
+
+// text is a value as a log would show it. Everything becomes text here, because what a handler would make of it later
+// could not be searched any more.
+func text(v any) string {
+	switch v := v.(type) {
+	case error:
+		return v.Error()
+	case fmt.Stringer:
+		return v.String()
+	case []byte:
+		return string(v)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprintf("%+v", v)
+	}
+	return string(b)
+}
+
+// credential reports whether an attribute of this name holds a secret by its meaning.
+func credential(key string) bool {
+	key = strings.ReplaceAll(strings.ToLower(key), "-", "_")
+	switch key {
+	case "authorization", "proxy_authorization", "apikey", "cookie", "set_cookie", "secret", "password", "bearer":
+		return true
+	}
+	return strings.HasSuffix(key, "api_key") || strings.HasSuffix(key, "_secret") || strings.HasSuffix(key, "_password") ||
+		strings.HasSuffix(key, "_token")
+}
