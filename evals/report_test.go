@@ -1,0 +1,245 @@
+package evals
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/evals/bench"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// world is a table of four tasks. Each arm but the dear last one is good at some tasks, and names try to be markup.
+func world(n int) *datasets.Table {
+	rng := rand.New(rand.NewPCG(1, 2))
+	t := datasets.NewTable([]catalog.ArmID{"sim/cheap", "sim/<script>alert(1)</script>", "sim/strong|est"}, n)
+	t.Name, t.SHA256 = "world", "c0ffee"
+	for i := range n {
+		task := rng.IntN(4)
+		t.Prompts[i] = datasets.Prompt{ID: fmt.Sprintf("p%d", i), Dataset: fmt.Sprintf("task_%d", task), Text: strings.Repeat("x", 1+rng.IntN(300))}
+		for j, right := range []float64{[]float64{.9, .8, .2, .1}[task], []float64{.1, .3, .8, .4}[task], .85} {
+			at := t.At(i, j)
+			t.Score[at] = 0
+			if rng.Float64() < right {
+				t.Score[at] = 1
+			}
+			t.Cost[at] = catalog.Nanodollars([]int{20_000, 90_000, 1_000_000}[j] + rng.IntN(10_000))
+			t.Output[at] = float32(10 + rng.IntN(90))
+		}
+	}
+	return t
+}
+
+// router knows the tasks if it is able, and guesses otherwise.
+func router(t *datasets.Table, name string, able bool) bench.Predictions {
+	rng := rand.New(rand.NewPCG(3, 4))
+	p := bench.NewPredictions(name, t.Arms, len(t.Prompts))
+	for i := range t.Prompts {
+		task := int(t.Prompts[i].Dataset[5] - '0')
+		for j, q := range []float64{[]float64{.9, .8, .2, .1}[task], []float64{.1, .3, .8, .4}[task], .85} {
+			if !able {
+				q = rng.Float64()
+			}
+			at := t.At(i, j)
+			p.Score[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = q, q, t.Cost[at].Dollars(), 50
+		}
+	}
+	return *p
+}
+
+func evaluate(t testing.TB, tab *datasets.Table, o Options, preds ...bench.Predictions) *Report {
+	t.Helper()
+	if o.Resamples == 0 {
+		o.Resamples = 100
+	}
+	r, err := Evaluate(t.Context(), tab, preds, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func row(t testing.TB, r *Report, name string) *Row {
+	t.Helper()
+	for i := range r.Routers {
+		if r.Routers[i].Name == name {
+			return &r.Routers[i]
+		}
+	}
+	t.Fatalf("the report has no row %q", name)
+	return nil
+}
+
+func TestVerdict(t *testing.T) {
+	tab := world(1200)
+	good, bad := router(tab, "good", true), router(tab, "bad", false)
+	r := evaluate(t, tab, Options{}, bad, good)
+	if !r.Verdict.Routes || r.Verdict.Router != "good" || !strings.HasPrefix(r.Verdict.Text, "routes: good beats every mix of constants") {
+		t.Errorf("verdict = %+v, want that good routes", r.Verdict)
+	}
+	if g, b := row(t, r, "good"), row(t, r, "bad"); !(g.Gain.Low > 0 && b.Gain.High < 0 && g.OverLength.Low > 0) {
+		t.Errorf("gain of good %+v, of bad %+v", g.Gain, b.Gain)
+	}
+	r = evaluate(t, tab, Options{}, bad)
+	if r.Verdict.Routes || !strings.HasPrefix(r.Verdict.Text, "do not route: no router beats the constant sim/strong|est here") {
+		t.Errorf("verdict = %+v, want that nothing routes", r.Verdict)
+	}
+	if r = evaluate(t, tab, Options{}); r.Verdict.Routes || !strings.HasPrefix(r.Verdict.Text, "no router was judged") {
+		t.Errorf("verdict without a router = %+v", r.Verdict)
+	}
+}
+
+func TestWithoutCosts(t *testing.T) {
+	tab := world(1200)
+	for k := range tab.Cost {
+		tab.Cost[k] = datasets.Unpriced
+	}
+	good := router(tab, "good", true)
+	good.CostUSD = nil
+	r := evaluate(t, tab, Options{}, good)
+	if !r.Verdict.Routes || !strings.Contains(r.Verdict.Text, "scores higher than the constant") || r.Header.UnknownCosts != 1 {
+		t.Errorf("verdict = %+v, unknown costs %v", r.Verdict, r.Header.UnknownCosts)
+	}
+	dir := t.TempDir()
+	if err := r.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "curve.svg")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a curve was drawn without costs: %v", err)
+	}
+}
+
+func TestForms(t *testing.T) {
+	tab := world(600)
+	tab.Score[tab.At(3, 0)] = tab.Score[tab.At(3, 0)] * float32(nan())
+	r := evaluate(t, tab, Options{
+		Pool: "three", Artifacts: []string{"tw1-abc"}, Command: "tradewind eval --data <x>",
+		Pairs: [][2]catalog.ArmID{{"sim/strong|est", "sim/cheap"}},
+	}, router(tab, "good", true))
+	dir := t.TempDir()
+	if err := r.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) string {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	var text bytes.Buffer
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	page, md := read("report.html"), read("report.md")
+	for form, s := range map[string]string{"HTML": page, "Markdown": md, "text": text.String()} {
+		for _, want := range []string{"routes: good", "c0ffee", "tw1-abc", "1 of 600 prompts were left out", "own − zero", "task label", "oracle", "t95", "APGR", "excess"} {
+			if !strings.Contains(strings.ReplaceAll(s, `\`, ""), want) {
+				t.Errorf("%s does not say %q", form, want)
+			}
+		}
+		if strings.Contains(s, "NaN") || strings.Contains(s, "Inf") || strings.Contains(s, "%!") {
+			t.Errorf("%s shows a number that is none", form)
+		}
+	}
+	for _, never := range []string{"<script", "http://", "https://", "<link"} {
+		if strings.Contains(strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""), never) {
+			t.Errorf("the page holds %q", never)
+		}
+	}
+	if strings.Contains(md, "<script") {
+		t.Error("the Markdown holds markup from the data")
+	}
+	for dec := xml.NewDecoder(strings.NewReader(read("curve.svg"))); ; {
+		if _, err := dec.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("curve.svg is not XML: %v", err)
+		}
+	}
+	var back Report
+	if err := json.Unmarshal([]byte(read("report.json")), &back); err != nil {
+		t.Fatal(err)
+	}
+	var again bytes.Buffer
+	if err := back.WriteText(&again); err != nil || again.String() != text.String() {
+		t.Errorf("the report read back from JSON says something else (%v)", err)
+	}
+}
+
+// Every arm has its label, and no two labels lie on each other.
+func TestLabels(t *testing.T) {
+	r := evaluate(t, world(300), Options{})
+	c := newCanvas(r)
+	c.arms(r.Arms)
+	if got := strings.Count(c.String(), `class="arm"`); got != len(r.Arms) {
+		t.Errorf("%d labels for %d arms", got, len(r.Arms))
+	}
+	labels := c.taken[len(r.Arms):]
+	for a := range labels {
+		for b := range a {
+			if labels[a].meets(labels[b]) {
+				t.Errorf("labels %v and %v overlap", labels[a], labels[b])
+			}
+		}
+	}
+}
+
+func TestSameInputSameReport(t *testing.T) {
+	tab := world(300)
+	var first string
+	for workers := 1; workers <= 3; workers++ {
+		var b bytes.Buffer
+		if err := evaluate(t, tab, Options{Seed: 9, Workers: workers}, router(tab, "good", true)).WriteHTML(&b); err != nil {
+			t.Fatal(err)
+		}
+		if first == "" {
+			first = b.String()
+		}
+		if b.String() != first {
+			t.Errorf("%d workers write another report than one", workers)
+		}
+	}
+}
+
+func TestLeaveTaskOut(t *testing.T) {
+	tab := world(600)
+	r := evaluate(t, tab, Options{LeaveTaskOut: true}, router(tab, "good", true))
+	if r.Header.Folds != 4 || len(r.Tasks) != 4 {
+		t.Errorf("%d folds and %d task rows, want 4 and 4", r.Header.Folds, len(r.Tasks))
+	}
+	// A task that was never seen has no label: the baseline is the constant of the other tasks.
+	label, constant := row(t, r, "task label"), row(t, r, "best constant")
+	if label.Score != constant.Score {
+		t.Errorf("label scores %v, the best constant %v", label.Score, constant.Score)
+	}
+}
+
+func TestEvaluateErrors(t *testing.T) {
+	tab := world(60)
+	short := router(tab, "short", true)
+	short.Score = short.Score[1:]
+	for name, c := range map[string]struct {
+		o    Options
+		pred bench.Predictions
+	}{
+		"one fold":     {Options{Folds: 1}, router(tab, "x", true)},
+		"resamples":    {Options{Resamples: -1}, router(tab, "x", true)},
+		"shape":        {Options{}, short},
+		"unknown arm":  {Options{Arms: []catalog.ArmID{"a/b"}}, router(tab, "x", true)},
+		"unknown pair": {Options{Resamples: 10, Pairs: [][2]catalog.ArmID{{"a/b", "sim/cheap"}}}, router(tab, "x", true)},
+	} {
+		if _, err := Evaluate(t.Context(), tab, []bench.Predictions{c.pred}, c.o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
