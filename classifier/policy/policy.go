@@ -107,8 +107,10 @@ type Case struct {
 	// Lambda is the price of a dollar: quality that one US dollar must buy. Zero asks for the best.
 	Lambda float64 `json:"lambda"`
 	// LatencyFirst asks for the fastest of the eligible arms instead of the best score.
-	LatencyFirst bool  `json:"latency_first,omitempty"`
-	Guard        Guard `json:"guard"`
+	LatencyFirst bool `json:"latency_first,omitempty"`
+	// AvailabilityFirst asks for the highest live success rate, and for the best objective among equals.
+	AvailabilityFirst bool  `json:"availability_first,omitempty"`
+	Guard             Guard `json:"guard"`
 	// QualityFloor removes arms whose Quality − QualityErr is below it; 0 is off. Reference and ReferenceGap are the
 	// relative form: arms more than ReferenceGap below candidate Reference go. Reference is -1 where it is off.
 	QualityFloor float64 `json:"quality_floor,omitempty"`

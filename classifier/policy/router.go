@@ -99,6 +99,9 @@ func better(c *Case, i, j int) bool {
 			return a < b
 		}
 	}
+	if c.AvailabilityFirst && c.Candidates[i].Availability != c.Candidates[j].Availability {
+		return c.Candidates[i].Availability > c.Candidates[j].Availability
+	}
 	a, b := Objective(c, i), Objective(c, j)
 	if a != b {
 		return a > b || math.IsNaN(b)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
@@ -24,25 +24,27 @@ const configBytesMax = 4 << 20
 
 // config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored.
 type config struct {
-	Listen    string           `yaml:"listen"`
-	DataDir   string           `yaml:"data_dir"`
-	Providers []providerConfig `yaml:"providers"`
-	Router    routerConfig     `yaml:"router"`
-	Routing   routingConfig    `yaml:"routing"`
-	Journal   journalConfig    `yaml:"journal"`
-	Keys      []keyConfig      `yaml:"keys"`
-	Metrics   metricsConfig    `yaml:"metrics"`
+	Listen    string                   `yaml:"listen"`
+	DataDir   string                   `yaml:"data_dir"`
+	Providers []providerConfig         `yaml:"providers"`
+	Router    routerConfig             `yaml:"router"`
+	Routing   routingConfig            `yaml:"routing"`
+	Journal   journalConfig            `yaml:"journal"`
+	Keys      []governance.KeyConfig   `yaml:"keys"`
+	Orgs      []governance.OwnerConfig `yaml:"orgs"`
+	Teams     []governance.OwnerConfig `yaml:"teams"`
+	Metrics   metricsConfig            `yaml:"metrics"`
 }
 
 // providerConfig is one provider: a vendor of the catalog by its name, or any OpenAI-compatible endpoint with
 // `type: openai`, a base_url and the models it serves.
 type providerConfig struct {
-	Name         string        `yaml:"name"`
-	Type         string        `yaml:"type"`
-	BaseURL      string        `yaml:"base_url"`
-	APIKey       string        `yaml:"api_key"`
-	AllowPrivate bool          `yaml:"allow_private"`
-	Models       []modelConfig `yaml:"models"`
+	Name         string           `yaml:"name"`
+	Type         string           `yaml:"type"`
+	BaseURL      string           `yaml:"base_url"`
+	APIKey       telemetry.Secret `yaml:"api_key"`
+	AllowPrivate bool             `yaml:"allow_private"`
+	Models       []modelConfig    `yaml:"models"`
 }
 
 // modelConfig is one arm: a name, or an object that overrides what the catalog says of it.
@@ -80,31 +82,17 @@ type routingConfig struct {
 type journalConfig struct {
 	// Sync is "write" (a killed process loses nothing) or "always" (nor does a power loss).
 	Sync string `yaml:"sync"`
+	// SegmentBytes is the size beyond which a segment is sealed; 0 is 32 MiB.
+	SegmentBytes int64 `yaml:"segment_bytes"`
 }
 
 type metricsConfig struct {
 	Public bool `yaml:"public"`
 }
 
-type keyConfig struct {
-	Key          string             `yaml:"key"`
-	Org          string             `yaml:"org"`
-	Team         string             `yaml:"team"`
-	Strategy     string             `yaml:"strategy"`
-	BudgetUSD    map[string]float64 `yaml:"budget_usd"`
-	RPM          int                `yaml:"rpm"`
-	TPM          int                `yaml:"tpm"`
-	Concurrency  int                `yaml:"concurrency"`
-	Allow        []string           `yaml:"allow"`
-	Deny         []string           `yaml:"deny"`
-	QualityFloor float64            `yaml:"quality_floor"`
-	MaxCostUSD   float64            `yaml:"max_cost_usd"`
-	Explore      *bool              `yaml:"explore"`
-	Log          string             `yaml:"log"`
-}
-
 // loadConfig reads the file (none is fine), then the environment, which is stronger.
-func loadConfig(file string, getenv func(string) string) (*config, error) {
+// Flags are stronger still: override applies them before anything is validated.
+func loadConfig(file string, getenv func(string) string, override func(*config)) (*config, error) {
 	c := &config{Listen: "127.0.0.1:8080", DataDir: "tradewind-data"}
 	if file == "" {
 		file = getenv("TRADEWIND_CONFIG")
@@ -126,6 +114,7 @@ func loadConfig(file string, getenv func(string) string) (*config, error) {
 	if v := getenv("TRADEWIND_DATA_DIR"); v != "" {
 		c.DataDir = v
 	}
+	override(c)
 	return c, c.validate()
 }
 
@@ -236,11 +225,6 @@ func (c *config) validate() error {
 		}
 	}
 	for i, k := range c.Keys {
-		for _, glob := range slices.Concat(k.Allow, k.Deny) {
-			if _, err := path.Match(glob, ""); err != nil {
-				return fmt.Errorf("config: keys[%d]: %q is not a glob", i, glob)
-			}
-		}
 		if k.Strategy != "" && !slices.Contains(strategies, k.Strategy) {
 			return fmt.Errorf("config: keys[%d]: strategy %q is none of %s", i, k.Strategy, strings.Join(strategies, ", "))
 		}
@@ -268,10 +252,10 @@ func loopback(addr string) bool {
 func (c *config) secrets() []telemetry.Secret {
 	var all []telemetry.Secret
 	for _, p := range c.Providers {
-		all = append(all, telemetry.Secret(p.APIKey))
+		all = append(all, p.APIKey)
 	}
 	for _, k := range c.Keys {
-		all = append(all, telemetry.Secret(k.Key))
+		all = append(all, k.Key)
 	}
 	return all
 }

@@ -164,7 +164,7 @@ func (e *entry) arm() (Arm, error) {
 		*limit.to = *limit.from
 	}
 	for _, name := range e.Can {
-		c := capabilityOf(name)
+		c := ParseCapability(name)
 		if c == 0 {
 			return Arm{}, fmt.Errorf("capability %.40q is not known", name)
 		}
@@ -263,8 +263,8 @@ func DefaultTier(p *Prices) Tier {
 	return TierFrontier
 }
 
-// capabilityOf returns 0 for a name that is not one.
-func capabilityOf(name string) Capability {
+// ParseCapability reads a name that Capability.String writes; 0 where it is none.
+func ParseCapability(name string) Capability {
 	for c := Tools; c <= Reasoning; c <<= 1 {
 		if c.String() == name {
 			return c

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/simulate"
+	"github.com/tradewind-llm/tradewind/evals"
+	"github.com/tradewind-llm/tradewind/evals/bench"
+	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/trainer"
+)
+
+// tableFlags choose an outcome table.
+type tableFlags struct {
+	Data     string   `required:"" help:"Outcome table: a .parquet, .csv or .jsonl file, a folder or a glob."`
+	Arms     []string `help:"Globs over the arms to use; default all." placeholder:"GLOB,..."`
+	Datasets []string `help:"Globs over the dataset column; default all." placeholder:"GLOB,..."`
+}
+
+func (t *tableFlags) read(ctx context.Context, p *progress) (*datasets.Table, error) {
+	table, err := datasets.ReadTable(ctx, t.Data, datasets.ReadOptions{
+		Arms: t.Arms, Datasets: t.Datasets, Progress: func(done, total int64) { p.Set("reading", done, total) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return table, nil
+}
+
+type trainCmd struct {
+	tableFlags `embed:""`
+	Out        string `required:"" help:"Folder of the new artifact; it must not exist." type:"path"`
+	Seed       int64  `help:"Seed; equal data and seed give an equal artifact." default:"0"`
+	JSON       bool   `help:"Print the summary as JSON."`
+}
+
+// Run trains one router.
+func (t *trainCmd) Run(ctx context.Context, m *Main) error {
+	if _, err := os.Lstat(t.Out); err == nil {
+		return fmt.Errorf("%s exists; an artifact is never overwritten, choose another --out", t.Out)
+	}
+	p := newProgress(m.Stderr)
+	defer p.Done()
+	table, err := t.read(ctx, p)
+	if err != nil {
+		return err
+	}
+	summary, err := trainer.Run(ctx, trainer.Options{
+		Data: table, Out: t.Out, Seed: t.Seed, Program: "tradewind " + version(), Now: time.Now(),
+		Progress: func(stage string, done, total int) { p.Set(stage, int64(done), int64(total)) },
+	})
+	if err != nil {
+		return err
+	}
+	p.Done()
+	if t.JSON {
+		return writeJSON(m.Stdout, summary)
+	}
+	return summary.WriteText(m.Stdout)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+type evalCmd struct {
+	tableFlags   `embed:""`
+	Artifact     []string `help:"Artifacts or registries to judge on the table." type:"path" placeholder:"DIR,..."`
+	Folds        int      `help:"Train inside each of this many folds and judge held-out prompts."`
+	LeaveTaskOut bool     `help:"Make one fold of every task: what a router does on tasks it never saw."`
+	Predictions  string   `help:"Judge prediction rows (JSON lines) instead of training." type:"path"`
+	Pool         string   `help:"Name of the pool of arms, for the report."`
+	Out          string   `help:"Folder for report.html, report.md, report.json and curve.svg." type:"path"`
+	JSON         bool     `help:"Print the report as JSON."`
+	Seed         int64    `help:"Seed of training and of the bootstrap."`
+	Resamples    int      `help:"Bootstrap resamples; default 1,000."`
+}
+
+// Run compares routers on one table.
+func (e *evalCmd) Run(ctx context.Context, m *Main) error {
+	p := newProgress(m.Stderr)
+	defer p.Done()
+	table, err := e.read(ctx, p)
+	if err != nil {
+		return err
+	}
+	options := evals.Options{
+		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples,
+		Command: "tradewind " + strings.Join(m.Args, " "),
+	}
+	predictions, err := e.predictions(ctx, table, &options, p)
+	if err != nil {
+		return err
+	}
+	report, err := evals.Evaluate(ctx, table, predictions, options)
+	if err != nil {
+		return err
+	}
+	p.Done()
+	if e.Out != "" {
+		if err := report.Write(e.Out); err != nil {
+			return err
+		}
+	}
+	if e.JSON {
+		return writeJSON(m.Stdout, report)
+	}
+	if err := report.WriteText(m.Stdout); err != nil {
+		return err
+	}
+	if e.Out != "" {
+		_, err = fmt.Fprintf(m.Stdout, "\nThe picture and all tables: %s\n", filepath.Join(e.Out, "report.html"))
+	}
+	return err
+}
+
+// predictions gathers what is to be judged: artifacts as they are, rows from a file, or routers trained in each fold.
+func (e *evalCmd) predictions(ctx context.Context, table *datasets.Table, o *evals.Options, p *progress) ([]bench.Predictions, error) {
+	var all []bench.Predictions
+	for _, path := range e.Artifact {
+		c, err := openArtifact(path)
+		if err != nil {
+			return nil, err
+		}
+		predicted, err := trainer.Predict(ctx, table, c)
+		if err != nil {
+			return nil, err
+		}
+		predicted.Name = string(c.Digest())
+		o.Artifacts = append(o.Artifacts, string(c.Digest()))
+		all = append(all, *predicted)
+	}
+	if e.Predictions != "" {
+		f, err := os.Open(e.Predictions)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		predicted, err := bench.ReadPredictions(f, table, "predictions")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *predicted)
+	}
+	if len(all) > 0 && !e.LeaveTaskOut && e.Folds == 0 {
+		return all, nil
+	}
+	predicted, err := trainer.CrossValidate(ctx, table, trainer.CrossValidateOptions{
+		Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut,
+		Fit: trainer.FitOptions{Seed: e.Seed, Progress: func(stage string, done, total int) { p.Set(stage, int64(done), int64(total)) }},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append(all, *predicted), nil
+}
+
+func openArtifact(path string) (*classifier.Classifier, error) {
+	dir, err := models.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	return classifier.Open(dir)
+}
+
+type predictCmd struct {
+	tableFlags   `embed:""`
+	Artifact     string `help:"Artifact or registry." type:"path"`
+	Folds        int    `help:"Train inside each of this many folds and predict held-out prompts, instead of an artifact."`
+	LeaveTaskOut bool   `help:"Make one fold of every task, instead of an artifact."`
+	Out          string `required:"" help:"File for the rows: .jsonl or .parquet." type:"path"`
+	Seed         int64  `help:"Seed of training."`
+}
+
+// Run writes the rows from which anyone can recompute a report.
+func (c *predictCmd) Run(ctx context.Context, m *Main) error {
+	format := bench.Format(strings.TrimPrefix(filepath.Ext(c.Out), "."))
+	if format != bench.JSONL && format != bench.Parquet {
+		return fmt.Errorf("--out %s must end in .jsonl or .parquet", c.Out)
+	}
+	if (c.Artifact == "") == (c.Folds == 0 && !c.LeaveTaskOut) {
+		return fmt.Errorf("give either --artifact, or --folds N or --leave-task-out to train inside the table")
+	}
+	p := newProgress(m.Stderr)
+	defer p.Done()
+	table, err := c.read(ctx, p)
+	if err != nil {
+		return err
+	}
+	judge := evalCmd{Folds: c.Folds, LeaveTaskOut: c.LeaveTaskOut, Seed: c.Seed}
+	if c.Artifact != "" {
+		judge.Artifact = []string{c.Artifact}
+	}
+	predicted, err := judge.predictions(ctx, table, &evals.Options{}, p)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := bench.WritePredictions(f, format, table, &predicted[0]); err != nil {
+		_ = f.Close()
+		_ = os.Remove(c.Out)
+		return err
+	}
+	return f.Close()
+}
+
+// Sizes of the table that the demonstration router learns from.
+const demonstrationPrompts = 3000
+
+// trainDemonstration gives the simulated arms a router that knows them: trained in the simulated world, once for a data
+// directory.
+func trainDemonstration(ctx context.Context, m *Main, registry *models.Registry) error {
+	world, err := simulate.New(simulate.Options{Arms: 3})
+	if err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "tradewind-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	p := newProgress(m.Stderr)
+	defer p.Done()
+	dir := filepath.Join(scratch, "artifact")
+	_, err = trainer.Run(ctx, trainer.Options{
+		Data: world.Table(demonstrationPrompts), Out: dir, Program: "tradewind " + version(), Now: time.Now(),
+		Progress: func(stage string, done, total int) {
+			p.Set("learning the simulated world: "+stage, int64(done), int64(total))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	digest, err := registry.Add(dir)
+	if err != nil {
+		return err
+	}
+	return registry.Promote(digest, loadable)
+}
+
+// loadable accepts an artifact that opens, golden rows included.
+func loadable(dir string) error {
+	_, err := classifier.Open(dir)
+	return err
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/journal"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/quota"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+)
+
+const (
+	// drainFor is how long open requests may go on after SIGTERM.
+	drainFor = 30 * time.Second
+	// headerBytesMax bounds a request's header block.
+	headerBytesMax = 64 << 10
+	// epsilonDefault is the share of traffic that explores where nothing is configured.
+	epsilonDefault = 0.02
+)
+
+type serveCmd struct {
+	Config   string `help:"Configuration file (YAML); TRADEWIND_CONFIG." type:"path"`
+	Listen   string `help:"Address to listen on; default 127.0.0.1:8080."`
+	Artifact string `help:"Trained router: an artifact or a registry; default is the promoted one of the data directory." type:"path"`
+	DataDir  string `help:"Where the journal, the log and the routers live; default tradewind-data." type:"path"`
+}
+
+// server is everything that runs, in the order in which it is taken down.
+type server struct {
+	http    *http.Server
+	gateway *serving.Gateway
+	journal *journal.Journal
+	sealer  *serving.Sealer
+	log     *slog.Logger
+}
+
+// Run serves until the context ends, then drains, seals and closes.
+func (s *serveCmd) Run(ctx context.Context, m *Main) error {
+	c, err := s.config(m)
+	if err != nil {
+		return err
+	}
+	tuneMemory(m.Getenv)
+	f, err := assemble(c, m.Getenv)
+	if err != nil {
+		return err
+	}
+	log := newLogger(m.Stderr, m.Getenv, f.secrets)
+	srv, intro, err := build(ctx, m, c, f, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = srv.journal.Close() }()
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", c.Listen, err)
+	}
+	if f.simulated {
+		intro = append([]string{"no provider key is set: serving three simulated arms whose answers are made up (set OPENAI_API_KEY or another, see tradewind serve --help)"}, intro...)
+	}
+	greet(m.Stdout, listener.Addr().String(), intro, len(c.Keys) > 0)
+	if m.Ready != nil {
+		m.Ready(listener.Addr().String())
+	}
+	return srv.run(ctx, listener)
+}
+
+func (s *serveCmd) config(m *Main) (*config, error) {
+	c, err := loadConfig(s.Config, m.Getenv, func(c *config) {
+		if s.Listen != "" {
+			c.Listen = s.Listen
+		}
+		if s.DataDir != "" {
+			c.DataDir = s.DataDir
+		}
+		if s.Artifact != "" {
+			c.Router.Artifact = s.Artifact
+		}
+	})
+	return c, err
+}
+
+// tuneMemory trades some memory for less garbage collection: a gateway allocates little and dies young.
+func tuneMemory(getenv func(string) string) {
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+func newLogger(w io.Writer, getenv func(string) string, secrets []telemetry.Secret) *slog.Logger {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(getenv("TRADEWIND_LOG_LEVEL"))); err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(telemetry.NewHandler(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), secrets...))
+}
+
+// build wires the gateway. What it says in intro is for the person who started it.
+func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) (*server, []string, error) {
+	trained, intro, err := openRouter(ctx, m, c, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	router, err := serving.NewRouter(f.arms, trained)
+	if err != nil {
+		return nil, nil, err
+	}
+	intro = append(intro, describeRouter(router, trained)...)
+	pool, err := upstream.New(upstream.Options{Providers: f.providers, Seed: uint64(time.Now().UnixNano())})
+	if err != nil {
+		return nil, nil, err
+	}
+	auth, err := governance.New(governance.Options{Keys: c.Keys, Orgs: c.Orgs, Teams: c.Teams})
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := quota.New(quota.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	books, err := ledger.NewMemory(ledger.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	metrics := telemetry.NewMetrics(nil)
+	metrics.SetBuild(version())
+	metrics.WatchHolds(books.Open)
+	j, sealer, err := openLog(c, log, metrics)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := len(j.Recovered().Unknown); n > 0 {
+		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
+	}
+	epsilon := epsilonDefault
+	if c.Routing.Epsilon != nil {
+		epsilon = *c.Routing.Epsilon
+	}
+	g, err := serving.New(serving.Options{
+		Arms: f.arms, CatalogVersion: f.version, Router: router, Pool: pool, Auth: auth, Quota: limits, Ledger: books, Books: books,
+		Journal: j, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+		Strategy: openai.Strategy(c.Routing.Strategy), Epsilon: epsilon,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, j.Close())
+	}
+	srv := &server{gateway: g, journal: j, sealer: sealer, log: log}
+	srv.http = &http.Server{
+		Handler: g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return srv, intro, nil
+}
+
+// openLog opens the journal and the sealed log behind it.
+func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.Journal, *serving.Sealer, error) {
+	closed := make(chan struct{}, 1)
+	j, err := journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
+		Sync: journal.Sync(c.Journal.Sync), SegmentMaxBytes: c.Journal.SegmentBytes,
+		Closed: func() {
+			select {
+			case closed <- struct{}{}:
+			default: // one wake-up is enough
+			}
+		},
+	})
+	var busy *journal.LockedError
+	if errors.As(err, &busy) {
+		return nil, nil, fmt.Errorf("the data directory %s is in use by process %d; stop it, or choose another with --data-dir", c.DataDir, busy.PID)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	sealed, err := datasets.OpenLog(filepath.Join(c.DataDir, "log"), datasets.LogOptions{})
+	if err != nil {
+		return nil, nil, errors.Join(err, j.Close())
+	}
+	return j, &serving.Sealer{Journal: j, Log: sealed, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
+}
+
+// openRouter opens the router that is configured or promoted. Without one, simulated arms get a router trained in the
+// simulated world, and real arms none: nothing is known of them yet.
+func openRouter(ctx context.Context, m *Main, c *config, f *fleet) (*classifier.Classifier, []string, error) {
+	dir := c.Router.Artifact
+	if dir == "" {
+		dir = filepath.Join(c.DataDir, "models")
+		registry, err := models.OpenRegistry(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		_, err = registry.Promoted()
+		switch {
+		case errors.Is(err, models.ErrNotPromoted) && f.simulated:
+			if err := trainDemonstration(ctx, m, registry); err != nil {
+				return nil, nil, fmt.Errorf("training the demonstration router: %w", err)
+			}
+		case errors.Is(err, models.ErrNotPromoted):
+			return nil, nil, nil
+		case err != nil:
+			return nil, nil, err
+		}
+	}
+	artifact, err := models.Resolve(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := classifier.Open(artifact)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the router cannot be used: %w", err)
+	}
+	return opened, nil, nil
+}
+
+func describeRouter(r *serving.Router, trained *classifier.Classifier) []string {
+	if trained == nil {
+		return []string{fmt.Sprintf("no router is trained yet: %s serves unless a request says otherwise (see: tradewind train --help)", r.Fallback())}
+	}
+	lines := []string{fmt.Sprintf("router %s, fallback %s", r.Version(), r.Fallback())}
+	if n := len(r.Unmeasured()); n > 0 {
+		lines = append(lines, fmt.Sprintf("%d of the served models were not in its training data; they serve when named", n))
+	}
+	return lines
+}
+
+// greet tells the person at the terminal what is served and what to type next.
+func greet(w io.Writer, addr string, intro []string, keys bool) {
+	for _, line := range intro {
+		fmt.Fprintln(w, line)
+	}
+	auth := ""
+	if keys {
+		auth = " \\\n  -H 'Authorization: Bearer '\"$TRADEWIND_KEY\""
+	}
+	fmt.Fprintf(w, "listening on http://%s/v1 (models: GET /v1/models, metrics: GET /metrics). Try:\n\n", addr)
+	fmt.Fprintf(w, "curl -i http://%s/v1/chat/completions%s \\\n  -H 'Content-Type: application/json' \\\n", addr, auth)
+	fmt.Fprintf(w, "  -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"What is 17 times 23?\"}]}'\n\n")
+}
+
+// run serves, and on the context's end drains: readiness goes first, open requests may finish, then the log is sealed.
+func (s *server) run(ctx context.Context, l net.Listener) error {
+	background, stop := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { s.sealer.Run(background) })
+	work.Go(func() { s.gateway.ExpireHolds(background) })
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(l) }()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.gateway.Drain()
+		drain, cancel := context.WithTimeout(context.Background(), drainFor)
+		err = s.http.Shutdown(drain)
+		cancel()
+		if err != nil {
+			s.log.Warn("requests were still open at the end of the drain", "error", err)
+			err = s.http.Close()
+		}
+	}
+	stop()
+	work.Wait()
+	if sealErr := s.sealer.Finish(context.Background()); sealErr != nil {
+		err = errors.Join(err, fmt.Errorf("sealing the log at shutdown: %w", sealErr))
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+// Command openai-go is an unmodified OpenAI client in Go: it knows a base URL and a key and nothing of Tradewind. It
+// prints what it saw as one JSON object, for the test that starts it. It is a module of its own so that the product
+// does not depend on a client library.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/openai/openai-go/v3"
+)
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+type report struct {
+	Answer, Model, Finish      string
+	PromptTokens, OutputTokens int64
+	Streamed                   string
+	Chunks                     int
+	StreamUsage                int64
+	StreamModel                string
+	Models                     []string
+	ErrorCode                  string
+	ErrorStatus                int
+}
+
+// run uses the client as its own quickstart does; base URL and key come from the environment.
+func run(ctx context.Context) error {
+	client := openai.NewClient()
+	var r report
+	ask := openai.ChatCompletionNewParams{
+		Model:    "auto",
+		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("What is 17 times 23?")},
+	}
+	answer, err := client.Chat.Completions.New(ctx, ask)
+	if err != nil {
+		return fmt.Errorf("chat: %w", err)
+	}
+	r.Answer, r.Finish = answer.Choices[0].Message.Content, answer.Choices[0].FinishReason
+	r.Model, r.PromptTokens, r.OutputTokens = answer.Model, answer.Usage.PromptTokens, answer.Usage.CompletionTokens
+
+	ask.StreamOptions.IncludeUsage = openai.Bool(true)
+	stream := client.Chat.Completions.NewStreaming(ctx, ask)
+	var acc openai.ChatCompletionAccumulator
+	for stream.Next() {
+		chunk := stream.Current()
+		r.Chunks++
+		if !acc.AddChunk(chunk) {
+			return errors.New("stream: the accumulator refused a chunk")
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	r.Streamed, r.StreamModel, r.StreamUsage = acc.Choices[0].Message.Content, acc.Model, acc.Usage.CompletionTokens
+
+	models, err := client.Models.List(ctx)
+	if err != nil {
+		return fmt.Errorf("models: %w", err)
+	}
+	for _, m := range models.Data {
+		r.Models = append(r.Models, m.ID)
+	}
+
+	ask.Model = "sim/stronk"
+	_, err = client.Chat.Completions.New(ctx, ask)
+	var apiErr *openai.Error
+	if !errors.As(err, &apiErr) {
+		return fmt.Errorf("an unknown model gave %v, want an API error", err)
+	}
+	r.ErrorCode, r.ErrorStatus = apiErr.Code, apiErr.StatusCode
+	return json.NewEncoder(os.Stdout).Encode(r)
+}

@@ -1,0 +1,355 @@
+package serving
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+)
+
+// dispatch calls the arms of the plan in order until one begins to answer.
+func (r *round) dispatch() (*upstream.Answer, error) {
+	sent := r.g.o.Now()
+	answer, err := r.g.o.Pool.Do(r.req.Context(), &upstream.Plan{
+		Candidates: r.plan, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: r.wire.Tradewind.Timeout,
+		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold,
+	})
+	r.waited += r.g.o.Now().Sub(sent)
+	if err == nil {
+		return answer, nil
+	}
+	var failure *upstream.Failure
+	if !errors.As(err, &failure) {
+		return nil, err
+	}
+	r.outcome.Status = datasets.Failed
+	r.attempts(failure.Attempts, "")
+	if gone(r.req, err) {
+		r.outcome.Status = datasets.ClientGone
+		r.outcome.Cost, r.outcome.CostStatus = r.forecast(r.plan[0]), datasets.CostEstimated
+	}
+	return nil, failure.Wire()
+}
+
+// bodyFor splices the body for an arm out of the client's.
+func (r *round) bodyFor(arm *catalog.Arm) []byte {
+	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
+	return r.wire.AppendUpstream(body, openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), ForceUsage: true})
+}
+
+// relayWhole passes on an answer that is not streamed, with the model that answered and its cost.
+func (r *round) relayWhole(a *upstream.Answer) error {
+	defer func() { _ = a.Close() }()
+	event, err := a.Next()
+	if err != nil {
+		return r.broke(a, err, 0)
+	}
+	event.Data = bytes.Clone(event.Data) // Next may reuse it
+	if _, err := a.Next(); err != io.EOF {
+		return r.broke(a, err, len(event.Data)/4)
+	}
+	final := r.conclude(a, event.Usage(), len(event.Data)/4)
+	body, err := openai.AppendAnswer(nil, &event, a.Served().ID, final)
+	if err != nil {
+		return err
+	}
+	r.head()
+	h := r.w.Header()
+	h.Set("Content-Type", "application/json")
+	r.answerHead(a)
+	h.Set("X-Tradewind-Cost-Usd", costText(final.Cost))
+	r.wrote = true
+	_, _ = r.w.Write(body) // the answer is paid for; whether the client took it changes nothing
+	return nil
+}
+
+// relayStream passes a stream on, event by event, and never switches to another arm.
+func (r *round) relayStream(a *upstream.Answer) error {
+	defer func() { _ = a.Close() }()
+	rewriter := openai.Rewriter{Served: a.Served().ID, IncludeUsage: r.wire.IncludeUsage}
+	flusher := http.NewResponseController(r.w)
+	r.streamHead(a)
+	r.wrote = true
+	var out, chunk []byte
+	seen := contentMeter{}
+	for {
+		waiting := r.g.o.Now()
+		event, err := a.Next()
+		r.waited += r.g.o.Now().Sub(waiting)
+		out = out[:0]
+		if err != nil {
+			return r.endStream(a, &rewriter, err, seen.tokens(), flusher)
+		}
+		if event.Kind.Has(openai.IsDone) && len(event.Data) <= len("[DONE]") {
+			continue
+		}
+		seen.add(&event)
+		if chunk = rewriter.AppendChunk(chunk[:0], &event); len(chunk) == 0 {
+			continue
+		}
+		out = openai.AppendEvent(out, chunk)
+		if _, err := r.w.Write(out); err != nil {
+			return r.broke(a, r.req.Context().Err(), seen.tokens())
+		}
+		_ = flusher.Flush()
+	}
+}
+
+// endStream ends a stream in one of three ways: complete, cut by the vendor, or left by the client.
+func (r *round) endStream(a *upstream.Answer, w *openai.Rewriter, err error, seen int, flusher *http.ResponseController) error {
+	var out []byte
+	if err == io.EOF {
+		final := r.conclude(a, w.Usage(), seen)
+		if last := w.AppendLast(nil, final); len(last) > 0 {
+			out = openai.AppendEvent(out, last)
+		}
+		err = nil
+	} else {
+		err = r.broke(a, err, seen)
+		out = openai.AppendEvent(out, w.AppendFailure(nil, openai.AsError(err)))
+	}
+	if !gone(r.req, r.req.Context().Err()) {
+		_, _ = r.w.Write(openai.AppendDone(out))
+		_ = flusher.Flush()
+	}
+	return err
+}
+
+// contentMeter counts what was streamed, for the bill of an answer whose usage never came. Vendors send about a token
+// an event; where they pack more into one, the event is longer than the shortest by more than a token's four bytes.
+type contentMeter struct{ events, bytes, shortest int }
+
+func (m *contentMeter) add(c *openai.Chunk) {
+	if !c.Kind.Has(openai.HasContent) {
+		return
+	}
+	m.events++
+	m.bytes += len(c.Data)
+	if m.shortest == 0 || len(c.Data) < m.shortest {
+		m.shortest = len(c.Data)
+	}
+}
+
+func (m *contentMeter) tokens() int { return m.events + (m.bytes-m.events*m.shortest)/5 }
+
+// conclude ends the round well: usage, cost, outcome. Where the vendor told no usage it is estimated and marked so.
+func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Final {
+	final := openai.Final{}
+	if !u.Known {
+		u = openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+		final.Estimate = u
+		final.Estimate.Known = true
+	}
+	cost, status := costOf(a.Served(), u)
+	final.Cost = &cost
+	r.served(a, u, cost, status)
+	r.outcome.Status = datasets.Completed
+	if r.wire.Tradewind.Explain == openai.Yes {
+		final.Explain = r.explainNow()
+	}
+	r.finish()
+	return final
+}
+
+// broke ends a round whose answer broke off, or whose client left: what was streamed is settled.
+func (r *round) broke(a *upstream.Answer, err error, seen int) error {
+	if err == nil || gone(r.req, err) || r.req.Context().Err() != nil {
+		_ = a.Close()
+		r.outcome.Status = datasets.ClientGone
+		err = openai.NewError(openai.UpstreamFailed, "the client has gone")
+	} else {
+		r.outcome.Status = datasets.Failed
+		var e *upstream.Error
+		if errors.As(err, &e) {
+			err = e.Wire()
+		}
+	}
+	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+	if seen == 0 && r.outcome.Status == datasets.ClientGone {
+		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)
+	}
+	cost, status := costOf(a.Served(), u)
+	r.served(a, u, cost, status)
+	return err
+}
+
+// served writes into the outcome who answered and what it cost, the attempts that failed before included.
+func (r *round) served(a *upstream.Answer, u openai.Usage, cost openai.Cost, status datasets.CostStatus) {
+	o, arm := &r.outcome, a.Served()
+	o.Served, o.Usage = arm.ID, u.Catalog()
+	r.attempts(a.Attempts(), arm.ID)
+	if last := len(o.Attempts) - 1; last >= 0 {
+		o.Attempts[last].Cost = cost.Total
+	}
+	o.Cost += cost.Total
+	if o.CostStatus == "" || status != datasets.CostFinal {
+		o.CostStatus = status
+	}
+	if arm.ID != r.decision.Action {
+		o.Reason = datasets.FellBack
+	}
+	if t := a.TTFT(); t > 0 {
+		ms := milliseconds(t)
+		o.TTFTMS = &ms
+	}
+	meter := r.g.meters[arm.ID]
+	meter.Charged(int64(cost.Total), status == datasets.CostEstimated)
+	if status == datasets.CostUnpriced {
+		meter.Unpriced()
+	}
+	meter.Used(telemetryTokens(u))
+}
+
+// attempts copies the pool's attempts into the outcome and charges those that failed but may have been billed at their
+// forecast.
+func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
+	o := &r.outcome
+	o.Attempts = o.Attempts[:0]
+	for i := range all {
+		a := &all[i]
+		out := datasets.Attempt{Arm: a.Arm, StartedAt: a.StartedAt, Outcome: a.Outcome(), TotalMS: milliseconds(a.Total)}
+		if a.FirstContent > 0 {
+			ms := milliseconds(a.FirstContent)
+			out.FirstTokenMS = &ms
+		}
+		if a.Err != nil {
+			out.HTTPStatus, out.ErrorClass = a.Err.Status, string(a.Err.Class)
+		} else {
+			out.HTTPStatus = http.StatusOK
+		}
+		answered := a.Arm == served && i == len(all)-1
+		if !answered && a.Billed {
+			if arm := r.arm(a.Arm); arm != nil {
+				out.Cost = r.forecast(arm)
+				o.Cost += out.Cost
+				o.CostStatus = datasets.CostEstimated
+			}
+		}
+		if a.Err != nil && i < len(all)-1 {
+			r.g.o.Metrics.FailedOver(a.Arm.Provider(), string(a.Err.Class))
+		}
+		r.g.meters[a.Arm].Attempted(a.Outcome(), a.Total, a.FirstContent)
+		o.Attempts = append(o.Attempts, out)
+	}
+}
+
+// forecast is the expected cost of the request at an arm, never more than what is held for it.
+func (r *round) forecast(arm *catalog.Arm) catalog.Nanodollars {
+	n, err := catalog.FromDollars(r.candidate(arm.ID).CostUSD)
+	if err != nil || !arm.Prices.Known {
+		return 0
+	}
+	return n
+}
+
+// head sets the headers that every answer has.
+func (r *round) head() {
+	h := r.w.Header()
+	h.Set("X-Request-Id", r.requestID)
+	h.Set("X-Tradewind-Decision-Id", string(r.id))
+	if r.wire != nil {
+		h.Set("X-Tradewind-Requested-Model", headerValue(r.wire.Model))
+	}
+	if d := &r.decision; d.Action != "" {
+		h.Set("X-Tradewind-Strategy", d.Strategy)
+		h.Set("X-Tradewind-Reason", string(r.reason()))
+		if d.RouterVersion != "" {
+			h.Set("X-Tradewind-Router-Version", d.RouterVersion)
+		}
+	}
+	if n := len(r.outcome.Attempts); n > 0 {
+		h.Set("X-Tradewind-Attempts", strconv.Itoa(n))
+	}
+	overhead := r.since() - r.waited
+	h.Set("X-Tradewind-Overhead-Ms", strconv.FormatFloat(milliseconds(overhead), 'f', 3, 64))
+}
+
+// reason is the outcome's where it replaces the decision's.
+func (r *round) reason() datasets.Reason {
+	if r.outcome.Reason != "" {
+		return r.outcome.Reason
+	}
+	return r.decision.Reason
+}
+
+// answerHead sets the headers that name who answered.
+func (r *round) answerHead(a *upstream.Answer) {
+	h := r.w.Header()
+	attempts := a.Attempts()
+	h.Set("X-Tradewind-Model", string(a.Served().ID))
+	h.Set("X-Tradewind-Provider", a.Served().ID.Provider())
+	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(attempts)))
+	if len(attempts) > 1 {
+		var failed []string
+		for _, f := range attempts[:len(attempts)-1] {
+			failed = append(failed, string(f.Arm))
+		}
+		h.Set("X-Tradewind-Fallback-From", strings.Join(failed, ","))
+	}
+	if a.Served().ID != r.decision.Action {
+		h.Set("X-Tradewind-Reason", string(datasets.FellBack))
+	}
+}
+
+// streamHead sends the headers of a stream.
+func (r *round) streamHead(a *upstream.Answer) {
+	r.head()
+	r.answerHead(a)
+	h := r.w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Accel-Buffering", "no")
+	if c := r.candidate(a.Served().ID); c.Priced {
+		h.Set("X-Tradewind-Cost-Estimate-Usd", strconv.FormatFloat(c.CostUSD, 'f', 9, 64))
+	}
+	r.w.WriteHeader(http.StatusOK)
+}
+
+func costText(c *openai.Cost) string {
+	if c == nil || !c.Priced {
+		return "unpriced"
+	}
+	return c.Total.String()
+}
+
+// headerValue keeps what a client sent from breaking a header.
+func headerValue(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+// finish journals the outcome and settles the money, once.
+func (r *round) finish() {
+	if r.outcome.RoundID != "" {
+		return
+	}
+	o := &r.outcome
+	o.RoundID, o.At = r.id, r.g.o.Now()
+	if o.Status == "" {
+		o.Status = datasets.Failed
+	}
+	if o.CostStatus == "" {
+		o.CostStatus = datasets.CostFinal
+	}
+	if r.err != nil {
+		o.Error = string(openai.AsError(r.err).Code)
+	}
+	total := o.At.Sub(r.started)
+	o.LatencyMS, o.OverheadMS = milliseconds(total), milliseconds(total-r.waited)
+	r.settle(o.Cost)
+	if err := r.g.o.Journal.AppendOutcome(r.req.Context(), o); err != nil {
+		r.g.o.Log.Error("an outcome was not journaled yet", "round", r.id, "error", err)
+	}
+	r.countAnswer()
+}

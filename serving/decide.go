@@ -1,0 +1,416 @@
+package serving
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// propose builds the case from the estimates, the request, the key and the live state, and asks the policy.
+func (r *round) propose() error {
+	d := &r.decision
+	*d = datasets.Decision{Case: policy.Case{Candidates: d.Case.Candidates, Pinned: -1, Reference: -1}}
+	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, r.started
+	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
+	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.g.o.CatalogVersion
+	d.Policy, d.Tags, d.Stream, d.InputTokens = "router", r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+
+	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.g.o.Strategy)
+	d.Strategy = string(r.strategy)
+	c := &d.Case
+	if err := r.candidates(c); err != nil {
+		return err
+	}
+	if err := r.target(c); err != nil {
+		return err
+	}
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, c.Candidates)
+	r.price(c)
+	if err := r.constraints(c); err != nil {
+		return err
+	}
+	policy.Constrain(c)
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	r.g.o.Policy.Propose(&r.proposed, c)
+	r.decided += r.since()
+	if r.proposed.Best < 0 {
+		return r.noCandidate()
+	}
+	return nil
+}
+
+// candidates lists every arm with its live state and the filters that do not rest on an estimate.
+func (r *round) candidates(c *policy.Case) error {
+	arms := r.router.arms
+	c.Candidates = slices.Grow(c.Candidates[:0], len(arms))[:len(arms)]
+	c.Fallback = r.router.fallback
+	healthy := false
+	for i := range arms {
+		live := r.g.o.Pool.Snapshot(arms[i].ID)
+		p50, p90 := live.TotalP50, live.TotalP90
+		if r.wire.Stream {
+			p50, p90 = live.FirstP50, live.FirstP90
+		}
+		c.Candidates[i] = policy.Candidate{
+			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(&arms[i]),
+			LatencyMS: milliseconds(p50), LatencyP90MS: milliseconds(p90),
+		}
+		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
+			c.Candidates[i].Filter = policy.Unhealthy
+		}
+		healthy = healthy || c.Candidates[i].Filter == policy.Eligible
+	}
+	if !healthy { // an arm that fails is better than none: ejection never removes the last
+		for i := range c.Candidates {
+			if c.Candidates[i].Filter == policy.Unhealthy {
+				c.Candidates[i].Filter = policy.Eligible
+			}
+		}
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// needs are the capabilities that filter, with the name of each filter.
+var needs = [...]struct {
+	capability catalog.Capability
+	filter     policy.Filter
+}{
+	{catalog.Tools, policy.NoTools}, {catalog.Vision, policy.NoVision}, {catalog.JSONSchema, policy.NoJSONSchema},
+	{catalog.AudioInput, policy.NoAudio}, {catalog.PDF, policy.NoPDF}, {catalog.Reasoning, policy.NoReasoning},
+}
+
+// filter is the first hard reason against an arm: the key, the request, what the arm can do, its window. Somebody who
+// names an arm knows what it can do better than a catalog, so capabilities filter only where the router chooses.
+func (r *round) filter(a *catalog.Arm) policy.Filter {
+	if ok, _ := r.principal.Arm(a.ID); !ok {
+		return policy.NotAllowed
+	}
+	if !r.wire.Tradewind.Allowed(a.ID) {
+		return policy.Denied
+	}
+	if r.wire.Target.Auto {
+		for _, n := range needs {
+			if r.wire.Needs.Has(n.capability) && !a.Capabilities.Has(n.capability) {
+				return n.filter
+			}
+		}
+	}
+	if !r.fits(a) {
+		return policy.ContextTooSmall
+	}
+	return policy.Eligible
+}
+
+// fits reports whether the estimated prompt and the answer asked for fit the arm's window. The margin is a tenth: the
+// count is another tokenizer's.
+func (r *round) fits(a *catalog.Arm) bool {
+	input := r.context.Tokens + r.context.Tokens/10
+	if a.MaxInputTokens > 0 && input > a.MaxInputTokens {
+		return false
+	}
+	return a.ContextTokens == 0 || input+min(r.wire.MaxTokens, a.MaxOutputTokens) <= a.ContextTokens
+}
+
+// price fills in what the request would cost at each arm: the forecast, and the bound that a hold must cover.
+func (r *round) price(c *policy.Case) {
+	for i := range c.Candidates {
+		a, arm := &c.Candidates[i], &r.router.arms[i]
+		if !a.Priced {
+			continue
+		}
+		at := arm.Prices.At(catalog.Usage{Input: int64(r.context.Tokens)})
+		output := min(a.OutputTokens, float64(r.outputMax(arm))) * float64(r.wire.N)
+		a.CostUSD = (float64(r.context.Tokens)*float64(at.Input) + output*float64(at.Output)) / 1e12
+		bound, err := r.bound(arm)
+		if err != nil { // absurdly large: no budget holds it
+			a.CostUpperUSD = math.MaxInt64 / 1e9
+			continue
+		}
+		a.CostUpperUSD = bound.Dollars()
+	}
+}
+
+// outputMax is the cap on one answer's tokens: the arm's, the request's, and where that says nothing the default. It is
+// sent upstream too, otherwise it would bound nothing.
+func (r *round) outputMax(arm *catalog.Arm) int {
+	limit := r.wire.MaxTokens
+	if limit == 0 {
+		limit = r.g.o.OutputTokensMax
+	}
+	if arm.MaxOutputTokens > 0 {
+		limit = min(limit, arm.MaxOutputTokens)
+	}
+	return limit
+}
+
+// bound is the most that the request can cost at an arm.
+func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
+	return arm.Prices.Bound(r.wire.InputBound(), int64(r.outputMax(arm)), int64(r.wire.N))
+}
+
+// constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
+func (r *round) constraints(c *policy.Case) error {
+	o, p := &r.wire.Tradewind, r.principal
+	want := r.router.objective(r.strategy)
+	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
+	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
+	r.decision.Certified = want.certified && c.Pinned < 0
+	c.QualityFloor = max(o.QualityFloor, p.Floor)
+	if o.Reference != "" {
+		i := r.lookup(o.Reference)
+		if i < 0 {
+			return r.unknownModel("tradewind.quality_floor.reference", o.Reference)
+		}
+		c.Reference, c.ReferenceGap = i, o.Epsilon
+	}
+	c.MaxCostUSD = strictest(o.MaxCost.Dollars(), p.Caps.MaxCostUSD)
+	c.MaxLatencyMS = strictest(milliseconds(o.MaxLatency), p.Caps.MaxLatencyMS)
+	c.Epsilon = r.g.o.Epsilon
+	c.Explore = o.Explore.Or(true) && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
+	left, limited, err := r.remaining()
+	if err != nil {
+		return err
+	}
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		switch {
+		case a.Filter != policy.Eligible:
+		case !a.Priced && limited:
+			a.Filter = policy.Unpriced
+		case limited && a.CostUpperUSD > left.Dollars():
+			a.Filter = policy.Budget
+		}
+	}
+	return nil
+}
+
+// strictest is the smaller of two caps of which 0 is none.
+func strictest(a, b float64) float64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// target applies the model value: a concrete name pins its arm, a list of models narrows the choice.
+func (r *round) target(c *policy.Case) error {
+	t := r.wire.Target
+	if t.Auto {
+		return r.narrow(c, r.wire.Tradewind.Models)
+	}
+	name := t.Name
+	matches := r.matching(name)
+	if len(matches) == 0 && t.Base != "" {
+		name = t.Base
+		matches = r.matching(name)
+	}
+	switch len(matches) {
+	case 0:
+		return r.unknownModel("model", t.Name)
+	case 1:
+		c.Pinned = matches[0]
+		return r.pinnable(c)
+	}
+	// The same model at several providers: any of them, ordered by availability unless the request says otherwise.
+	if r.wire.Strategy() == openai.StrategyNone {
+		r.strategy = openai.StrategyAvailability
+		r.decision.Strategy = string(r.strategy)
+	}
+	keepOnly(c, matches)
+	return nil
+}
+
+// pinnable says at once, and in words, why the arm that somebody named cannot serve.
+func (r *round) pinnable(c *policy.Case) error {
+	a := &c.Candidates[c.Pinned]
+	switch a.Filter {
+	case policy.NotAllowed:
+		return openai.NewError(openai.ModelNotAllowed, "this key may not use %s", a.Arm)
+	case policy.Unhealthy: // it was named: it is tried
+		a.Filter = policy.Eligible
+	}
+	return nil
+}
+
+// narrow keeps the listed models, or all where nothing is listed.
+func (r *round) narrow(c *policy.Case, models []string) error {
+	if len(models) == 0 {
+		return nil
+	}
+	var keep []int
+	for _, m := range models {
+		found := r.matching(m)
+		if len(found) == 0 {
+			return r.unknownModel("models", m)
+		}
+		keep = append(keep, found...)
+	}
+	keepOnly(c, keep)
+	return nil
+}
+
+func keepOnly(c *policy.Case, keep []int) {
+	for i := range c.Candidates {
+		if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(keep, i) {
+			c.Candidates[i].Filter = policy.NotAllowed
+		}
+	}
+}
+
+// matching finds the arms of a name: provider/model, or the model at any provider.
+func (r *round) matching(name string) []int {
+	if i := r.lookup(name); i >= 0 {
+		return []int{i}
+	}
+	var found []int
+	for i := range r.router.arms {
+		if r.router.arms[i].ID.Model() == name {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+func (r *round) lookup(name string) int {
+	return slices.IndexFunc(r.router.arms, func(a catalog.Arm) bool { return string(a.ID) == name })
+}
+
+func (r *round) unknownModel(param, name string) error {
+	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
+	e.Param = param
+	if near := openai.Nearest(name, r.g.names, 3); len(near) > 0 {
+		e.Message += "; the nearest are " + strings.Join(near, ", ")
+		e.Extra = map[string]any{"nearest": near}
+	}
+	return e
+}
+
+// noCandidate says which filter took each arm.
+func (r *round) noCandidate() error {
+	type removed struct {
+		Model  catalog.ArmID `json:"model"`
+		Filter policy.Filter `json:"filter"`
+	}
+	var all []removed
+	largest, tooSmall, budget := 0, 0, 0
+	for i, a := range r.decision.Case.Candidates {
+		all = append(all, removed{a.Arm, a.Filter})
+		largest = max(largest, r.router.arms[i].ContextTokens)
+		switch a.Filter {
+		case policy.ContextTooSmall:
+			tooSmall++
+		case policy.Budget:
+			budget++
+		}
+	}
+	if budget > 0 {
+		return r.budgetGone()
+	}
+	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
+	if tooSmall == len(all) || tooSmall > 0 && r.decision.Case.Pinned >= 0 {
+		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, largest)
+	}
+	e.Extra = map[string]any{"filtered": all}
+	return e
+}
+
+// draw tosses the coin and lists who stands in where the action fails.
+func (r *round) draw() {
+	i := policy.Draw(&r.proposed, r.g.o.Uniform())
+	r.choose(i)
+	r.standIns(i)
+	d := &r.decision
+	for k := range d.Case.Candidates {
+		if f := d.Case.Candidates[k].Filter; f != policy.Eligible {
+			r.g.o.Metrics.Filtered(string(f), 1)
+		}
+	}
+	r.g.meters[d.Action].Drawn(string(d.Reason), d.Strategy, d.RouterVersion, d.Case.Candidates[i].Quality)
+}
+
+// choose writes candidate i into the decision as the action, with its propensity and the reason.
+func (r *round) choose(i int) {
+	d := &r.decision
+	d.Action, d.Propensity, d.Propensities = d.Case.Candidates[i].Arm, r.proposed.P[i], r.proposed.P
+	d.Explored = i != r.proposed.Best
+	eligible := 0
+	for k := range d.Case.Candidates {
+		if d.Case.Candidates[k].Filter == policy.Eligible {
+			eligible++
+		}
+	}
+	switch {
+	case d.Case.Pinned >= 0:
+		d.Reason = datasets.Pinned
+	case d.Explored:
+		d.Reason = datasets.Explored
+	case d.Case.FloorReference:
+		d.Reason = datasets.FloorReference
+	case eligible == 1:
+		d.Reason = datasets.OnlyCandidate
+	default:
+		d.Reason = datasets.Predicted
+	}
+}
+
+// attemptsMax is the most arms that one request may try.
+const attemptsMax = 3
+
+// standIns fills the plan: the action first.
+func (r *round) standIns(action int) {
+	c := &r.decision.Case
+	r.plan = append(r.plan[:0], &r.router.arms[action])
+	if !r.wire.Tradewind.Fallback.Or(true) {
+		return
+	}
+	if c.Pinned >= 0 { // a named model is served by that model, or by those that the request lists
+		for _, name := range r.wire.Tradewind.Models {
+			for _, i := range r.matching(name) {
+				if r.filter(&r.router.arms[i]) == policy.Eligible {
+					r.standIn(i)
+				}
+			}
+		}
+		return
+	}
+	for len(r.plan) < attemptsMax {
+		best := -1
+		for i := range c.Candidates {
+			if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(r.plan, &r.router.arms[i]) &&
+				(best < 0 || policy.Objective(c, i) > policy.Objective(c, best)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			break
+		}
+		r.standIn(best)
+	}
+	// Availability before thrift: an arm that the guard held back may still answer where all others have failed.
+	if i := c.Fallback; i >= 0 && c.Candidates[i].Filter == policy.Guarded {
+		r.standIn(i)
+	}
+	for i := range c.Candidates {
+		if c.Candidates[i].Filter == policy.Guarded {
+			r.standIn(i)
+		}
+	}
+}
+
+func (r *round) standIn(i int) {
+	arm := &r.router.arms[i]
+	if len(r.plan) < attemptsMax && !slices.Contains(r.plan, arm) {
+		r.plan = append(r.plan, arm)
+	}
+}

@@ -1,0 +1,209 @@
+package serving
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// Explanation is the decision object: one form in /v1/route, /v1/decisions/{id}, `explain: true` and the command line.
+type Explanation struct {
+	ID        datasets.RoundID `json:"id"`
+	CreatedAt time.Time        `json:"created_at"`
+	RequestID string           `json:"request_id,omitempty"`
+	DryRun    bool             `json:"dry_run"`
+	// Sentence says in words why this arm was chosen.
+	Sentence string `json:"sentence"`
+
+	Requested      string          `json:"requested"`
+	Action         catalog.ArmID   `json:"action"`
+	Complexity     float64         `json:"complexity"`
+	Served         *catalog.ArmID  `json:"served"`
+	Reason         datasets.Reason `json:"reason"`
+	Strategy       string          `json:"strategy"`
+	Policy         string          `json:"policy"`
+	RouterVersion  string          `json:"router_version,omitempty"`
+	CatalogVersion string          `json:"catalog_version,omitempty"`
+	Propensity     float64         `json:"propensity"`
+	Explored       bool            `json:"explored"`
+	Certified      bool            `json:"certified"`
+	Weights        Weights         `json:"weights"`
+	Needs          Needs           `json:"needs"`
+	Candidates     []Candidate     `json:"candidates"`
+
+	Attempts   []datasets.Attempt   `json:"attempts,omitempty"`
+	Usage      *Used                `json:"usage,omitempty"`
+	Cost       *catalog.Nanodollars `json:"cost_usd"`
+	CostStatus datasets.CostStatus  `json:"cost_status"`
+	Status     datasets.Status      `json:"status,omitempty"`
+}
+
+// Weights are what the objective multiplies: quality by one, a dollar by Cost.
+type Weights struct {
+	Quality float64 `json:"quality"`
+	Cost    float64 `json:"cost"`
+	Latency float64 `json:"latency"`
+}
+
+// Needs is what the request asks of an arm.
+type Needs struct {
+	InputTokens int `json:"input_tokens"`
+}
+
+// Used is what a call used, in tokens.
+type Used struct {
+	Input      int64 `json:"input"`
+	CacheRead  int64 `json:"cache_read"`
+	CacheWrite int64 `json:"cache_write"`
+	Output     int64 `json:"output"`
+}
+
+// Candidate is one arm of a decision. What is unknown is null.
+type Candidate struct {
+	Model        catalog.ArmID `json:"model"`
+	Status       string        `json:"status"`
+	Filter       policy.Filter `json:"filter,omitempty"`
+	Quality      float64       `json:"quality"`
+	QualityLower float64       `json:"quality_lower"`
+	CostUSD      *float64      `json:"cost_usd"`
+	CostUpperUSD *float64      `json:"cost_upper_usd"`
+	LatencyMS    *float64      `json:"latency_ms"`
+	Availability float64       `json:"availability"`
+	Score        float64       `json:"score"`
+	Propensity   float64       `json:"propensity"`
+}
+
+// Explain builds the decision object from what is journaled. The outcome is nil while the round is open and for a dry
+// run.
+func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
+	e := &Explanation{
+		ID: d.RoundID, CreatedAt: d.At, RequestID: d.RequestID, DryRun: false, Requested: d.Requested, Action: d.Action,
+		Complexity: d.Complexity, Reason: d.Reason, Strategy: d.Strategy, Policy: d.Policy, RouterVersion: d.RouterVersion,
+		CatalogVersion: d.CatalogVersion, Propensity: d.Propensity, Explored: d.Explored, Certified: d.Certified,
+		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens}, CostStatus: datasets.CostPending,
+	}
+	if d.Case.LatencyFirst {
+		e.Weights = Weights{Latency: 1}
+	}
+	for i := range d.Case.Candidates {
+		e.Candidates = append(e.Candidates, explainCandidate(d, i))
+	}
+	e.Sentence = sentence(d, o)
+	if o == nil {
+		return e
+	}
+	e.Attempts, e.CostStatus, e.Status = o.Attempts, o.CostStatus, o.Status
+	if o.Reason != "" {
+		e.Reason = o.Reason
+	}
+	if o.Served != "" {
+		e.Served = &o.Served
+		e.Usage = &Used{o.Usage.Input, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Output}
+	}
+	if o.CostStatus != datasets.CostUnpriced {
+		e.Cost = &o.Cost
+	}
+	return e
+}
+
+func explainCandidate(d *datasets.Decision, i int) Candidate {
+	a := &d.Case.Candidates[i]
+	c := Candidate{
+		Model: a.Arm, Status: "eligible", Filter: a.Filter, Quality: a.Quality, QualityLower: max(a.Quality-a.QualityErr, 0),
+		Availability: a.Availability, Score: policy.Objective(&d.Case, i),
+	}
+	if a.Filter != policy.Eligible {
+		c.Status = "filtered"
+	}
+	if i < len(d.Propensities) {
+		c.Propensity = d.Propensities[i]
+	}
+	if a.Priced {
+		c.CostUSD, c.CostUpperUSD = &a.CostUSD, &a.CostUpperUSD
+	}
+	if a.LatencyMS > 0 {
+		c.LatencyMS = &a.LatencyMS
+	}
+	return c
+}
+
+// sentence tells a person why.
+func sentence(d *datasets.Decision, o *datasets.Outcome) string {
+	chosen, next := -1, -1
+	for i := range d.Case.Candidates {
+		switch {
+		case d.Case.Candidates[i].Arm == d.Action:
+			chosen = i
+		case d.Case.Candidates[i].Filter == policy.Eligible && (next < 0 || policy.Objective(&d.Case, i) > policy.Objective(&d.Case, next)):
+			next = i
+		}
+	}
+	if chosen < 0 {
+		return ""
+	}
+	a := &d.Case.Candidates[chosen]
+	var s strings.Builder
+	fmt.Fprintf(&s, "chosen: %s because %s", a.Arm, because(d))
+	if next >= 0 {
+		b := &d.Case.Candidates[next]
+		fmt.Fprintf(&s, "; the next best was %s", b.Arm)
+		if a.Priced && b.Priced {
+			fmt.Fprintf(&s, ", %s for %+.3f quality", moreOrLess(b.CostUSD-a.CostUSD), b.Quality-a.Quality)
+		}
+	}
+	if o != nil && o.Served != "" && o.Served != d.Action {
+		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)
+	}
+	return s.String() + "."
+}
+
+func moreOrLess(usd float64) string {
+	if usd < 0 {
+		return strconv.FormatFloat(-usd, 'g', 3, 64) + " dollars less"
+	}
+	return strconv.FormatFloat(usd, 'g', 3, 64) + " dollars more"
+}
+
+func because(d *datasets.Decision) string {
+	switch d.Reason {
+	case datasets.Pinned:
+		return "the request names it"
+	case datasets.Explored:
+		return fmt.Sprintf("this round explores (probability %.4f)", d.Propensity)
+	case datasets.OnlyCandidate:
+		return "every other model was filtered"
+	case datasets.FloorReference:
+		return "no model clears the quality floor, so the reference serves"
+	}
+	switch {
+	case d.Case.LatencyFirst:
+		return "it is the fastest of the models that are good enough"
+	case d.Case.AvailabilityFirst:
+		return "it has answered most reliably of late"
+	case d.Case.Lambda == 0:
+		return "it has the highest estimated quality"
+	case d.Certified:
+		return "its estimated quality less its forecast cost is the best, at a price of a dollar that is certified to keep the strategy's share of quality"
+	}
+	return "its estimated quality less its forecast cost is the best"
+}
+
+// explainNow is the decision object of the round as it stands, for an answer that carries it.
+func (r *round) explainNow() []byte {
+	o := r.outcome
+	if o.CostStatus == "" {
+		o.CostStatus = datasets.CostFinal
+	}
+	b, err := json.Marshal(Explain(&r.decision, &o))
+	if err != nil {
+		r.g.o.Log.Error("a decision could not be shown", "round", r.id, "error", err)
+		return nil
+	}
+	return b
+}

@@ -1,0 +1,331 @@
+package governance
+
+import (
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// Sizes of keys.
+const (
+	// KeyMaxBytes is the longest key that is looked at; a longer header is not hashed.
+	KeyMaxBytes = 512
+	// keyMinBytes is the shortest key that a configuration may hold. Shorter ones can be guessed.
+	keyMinBytes = 16
+	// keyIDLen is the length of KeyID: 64 bits of the digest.
+	keyIDLen = 16
+	prefix   = "sk-tw-"
+)
+
+// The errors of Authenticate. None tells more about a key than its holder knows.
+var (
+	ErrNoKey   = errors.New("governance: no key was sent")
+	ErrBadKey  = errors.New("governance: the key is not known")
+	ErrExpired = errors.New("governance: the key has expired or is disabled")
+)
+
+// BudgetConfig caps spending in US dollars for each window; nil is no cap, and zero refuses all that costs.
+type BudgetConfig struct {
+	DayUSD   *float64 `yaml:"day" json:"day,omitempty"`
+	WeekUSD  *float64 `yaml:"week" json:"week,omitempty"`
+	MonthUSD *float64 `yaml:"month" json:"month,omitempty"`
+	TotalUSD *float64 `yaml:"total" json:"total,omitempty"`
+}
+
+// KeyConfig is one key of the configuration: the key itself or its digest, and what it may do.
+type KeyConfig struct {
+	// Name is for people, in error messages alone.
+	Name string `yaml:"name" json:"name,omitempty"`
+	// Key is the secret, SHA256 its digest in hex; exactly one of them is set.
+	Key    telemetry.Secret `yaml:"key" json:"key,omitempty"`
+	SHA256 string           `yaml:"sha256" json:"sha256,omitempty"`
+	Org    string           `yaml:"org" json:"org,omitempty"`
+	Team   string           `yaml:"team" json:"team,omitempty"`
+
+	Budget      BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
+	Permissions []Permission `yaml:"permissions" json:"permissions,omitempty"`
+	Strategy    string       `yaml:"strategy" json:"strategy,omitempty"`
+	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty"`
+	// MaxCostUSD and MaxLatencyMS cap every single request.
+	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty"`
+	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty"`
+	Allow        []string `yaml:"allow" json:"allow,omitempty"`
+	Deny         []string `yaml:"deny" json:"deny,omitempty"`
+	Explore      *bool    `yaml:"explore" json:"explore,omitempty"`
+	// Log is full, features or none; empty is features, because text is kept only where somebody asked for it.
+	Log LogLevel `yaml:"log" json:"log,omitempty"`
+
+	RequestsPerMinute int       `yaml:"rpm" json:"rpm,omitempty"`
+	TokensPerMinute   int       `yaml:"tpm" json:"tpm,omitempty"`
+	Concurrent        int       `yaml:"concurrent" json:"concurrent,omitempty"`
+	ExpiresAt         time.Time `yaml:"expires_at" json:"expires_at,omitzero"`
+	Disabled          bool      `yaml:"disabled" json:"disabled,omitempty"`
+}
+
+// OwnerConfig is an organization or a team that has budgets of its own.
+type OwnerConfig struct {
+	Name   string       `yaml:"name" json:"name"`
+	Org    string       `yaml:"org" json:"org,omitempty"`
+	Budget BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
+}
+
+// Options of an Authenticator. The zero value has no keys and accepts everybody as the principal Local: whoever
+// serves it must see to it that only this machine can reach it.
+type Options struct {
+	Keys  []KeyConfig
+	Orgs  []OwnerConfig
+	Teams []OwnerConfig
+	// Now is the clock that keys expire by; nil is time.Now.
+	Now func() time.Time
+}
+
+// Authenticator looks keys up by their whole digest. It is immutable: a changed configuration makes a new one.
+type Authenticator struct {
+	keys map[[sha256.Size]byte]*entry
+	now  func() time.Time
+	open *Principal
+}
+
+type entry struct {
+	digest    [sha256.Size]byte
+	principal Principal
+	disabled  bool
+}
+
+// New builds an authenticator. Every mistake in the configuration is an error that names the key by its place and
+// name, never by its secret.
+func New(o Options) (*Authenticator, error) {
+	a := &Authenticator{keys: make(map[[sha256.Size]byte]*entry, len(o.Keys)), now: o.Now}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if len(o.Keys) == 0 {
+		a.open = &Principal{Org: Local, Team: Local, KeyID: Local, LogLevel: LogFull}
+	}
+	owners, err := ownerBudgets(o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range o.Keys {
+		e, err := o.Keys[i].entry(owners)
+		if err != nil {
+			return nil, fmt.Errorf("governance: key %d (%q): %w", i+1, o.Keys[i].Name, err)
+		}
+		if a.keys[e.digest] != nil {
+			return nil, fmt.Errorf("governance: key %d (%q) stands twice", i+1, o.Keys[i].Name)
+		}
+		a.keys[e.digest] = e
+	}
+	return a, nil
+}
+
+// ownerBudgets gathers the budgets of organizations ("org") and teams ("org/team").
+func ownerBudgets(o Options) (map[string][]Budget, error) {
+	owners := make(map[string][]Budget)
+	for _, c := range o.Orgs {
+		b, err := c.Budget.budgets("org", c.Name)
+		if err := once(owners, c.Name, c.Name, err); err != nil {
+			return nil, fmt.Errorf("governance: organization %q: %w", c.Name, err)
+		}
+		owners[c.Name] = b
+	}
+	for _, c := range o.Teams {
+		name := c.Org + "/" + c.Name
+		if strings.Contains(c.Org, "/") {
+			return nil, fmt.Errorf("governance: team %q: its organization has a slash", name)
+		}
+		b, err := c.Budget.budgets("team", name)
+		if err := once(owners, c.Name, name, err); err != nil {
+			return nil, fmt.Errorf("governance: team %q: %w", name, err)
+		}
+		owners[name] = b
+	}
+	return owners, nil
+}
+
+// once reports an owner without a name, or one that is there before.
+func once(owners map[string][]Budget, name, owner string, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case name == "" || strings.Contains(name, "/"):
+		return errors.New("a name is not empty and has no slash")
+	case owners[owner] != nil:
+		return errors.New("stands twice")
+	}
+	return nil
+}
+
+func (c BudgetConfig) budgets(scope, owner string) ([]Budget, error) {
+	b := []Budget{}
+	for _, w := range []struct {
+		window string
+		usd    *float64
+	}{{"day", c.DayUSD}, {"week", c.WeekUSD}, {"month", c.MonthUSD}, {"total", c.TotalUSD}} {
+		if w.usd == nil {
+			continue
+		}
+		amount, err := catalog.FromDollars(*w.usd)
+		if err != nil || amount < 0 {
+			return nil, fmt.Errorf("budget of %v USD a %s is out of range", *w.usd, w.window)
+		}
+		b = append(b, Budget{Scope: scope, Owner: owner, Window: w.window, Amount: amount})
+	}
+	return b, nil
+}
+
+// entry checks one key and builds its principal.
+func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
+	e := &entry{disabled: c.Disabled}
+	var err error
+	if e.digest, err = c.digest(); err != nil {
+		return nil, err
+	}
+	if strings.Contains(c.Org+c.Team, "/") { // "a/b" could be a team of a or an organization
+		return nil, errors.New("the name of an organization or a team has no slash")
+	}
+	level := cmp.Or(c.Log, LogFeatures)
+	if !level.valid() {
+		return nil, fmt.Errorf("log %q is none of full, features, none", c.Log)
+	}
+	for _, p := range c.Permissions {
+		if p != PolicyOverride {
+			return nil, fmt.Errorf("permission %q is not known", p)
+		}
+	}
+	for _, g := range slices.Concat(c.Allow, c.Deny) {
+		if err := ValidGlob(g); err != nil {
+			return nil, err
+		}
+	}
+	if !(c.Floor >= 0 && c.Floor <= 1) || !(c.MaxCostUSD >= 0) || !(c.MaxLatencyMS >= 0) ||
+		c.RequestsPerMinute < 0 || c.TokensPerMinute < 0 || c.Concurrent < 0 {
+		return nil, errors.New("a floor, cap or rate is out of range")
+	}
+	e.principal = Principal{
+		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
+		Caps: Caps{MaxCostUSD: c.MaxCostUSD, MaxLatencyMS: c.MaxLatencyMS}, Allow: c.Allow, Deny: c.Deny, Explore: c.Explore,
+		LogLevel: level, ExpiresAt: c.ExpiresAt,
+		Limits: Limits{RequestsPerMinute: c.RequestsPerMinute, TokensPerMinute: c.TokensPerMinute, Concurrent: c.Concurrent},
+	}
+	own, err := c.Budget.budgets("key", e.principal.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	e.principal.Budgets = slices.Concat(own, owners[c.Org+"/"+c.Team], owners[c.Org])
+	return e, nil
+}
+
+func (c *KeyConfig) digest() (d [sha256.Size]byte, err error) {
+	switch secret := c.Key.Reveal(); {
+	case (secret == "") == (c.SHA256 == ""):
+		return d, errors.New("exactly one of key and sha256 is needed, and neither may be empty")
+	case secret != "" && strings.TrimSpace(secret) != secret:
+		return d, errors.New("the key has spaces around it")
+	case secret != "" && (len(secret) < keyMinBytes || len(secret) > KeyMaxBytes):
+		return d, fmt.Errorf("the key is not between %d and %d bytes long; tradewind can make one", keyMinBytes, KeyMaxBytes)
+	case secret != "":
+		return Digest(secret), nil
+	}
+	raw, err := hex.DecodeString(c.SHA256)
+	if err != nil || len(raw) != sha256.Size {
+		return d, errors.New("sha256 is not 64 hex digits")
+	}
+	copy(d[:], raw)
+	if d == sha256.Sum256(nil) {
+		return d, errors.New("sha256 is that of the empty key")
+	}
+	return d, nil
+}
+
+// Digest is the form in which a key is kept.
+func Digest(key string) [sha256.Size]byte { return sha256.Sum256([]byte(key)) }
+
+// KeyID is the name of a key: the first 64 bits of its digest, in hex.
+func KeyID(digest [sha256.Size]byte) string { return hex.EncodeToString(digest[:])[:keyIDLen] }
+
+// Open reports whether no key is configured, so that everybody is the principal Local.
+func (a *Authenticator) Open() bool { return a.open != nil }
+
+// Principals lists everyone who may ask, so that budgets can be opened before the first request.
+func (a *Authenticator) Principals() []*Principal {
+	if a.open != nil {
+		return []*Principal{a.open}
+	}
+	all := make([]*Principal, 0, len(a.keys))
+	for _, e := range a.keys {
+		all = append(all, &e.principal)
+	}
+	slices.SortFunc(all, func(x, y *Principal) int { return strings.Compare(x.KeyID, y.KeyID) })
+	return all
+}
+
+// Authenticate finds the principal of a request by Authorization: Bearer or x-api-key. It returns ErrNoKey, ErrBadKey
+// or ErrExpired.
+func (a *Authenticator) Authenticate(h http.Header) (*Principal, error) {
+	if a.open != nil {
+		return a.open, nil
+	}
+	key, err := credential(h)
+	if err != nil {
+		return nil, err
+	}
+	digest := Digest(key)
+	e := a.keys[digest]
+	// The map was asked for the whole digest already, which tells nothing about a key that one does not have. The
+	// comparison keeps it so if the map should ever be keyed on less.
+	if e == nil || subtle.ConstantTimeCompare(e.digest[:], digest[:]) != 1 {
+		return nil, ErrBadKey
+	}
+	if e.disabled || (!e.principal.ExpiresAt.IsZero() && !a.now().Before(e.principal.ExpiresAt)) {
+		return nil, ErrExpired
+	}
+	return &e.principal, nil
+}
+
+// credential reads the key from the headers. Two different keys are refused: guessing which one is meant would let a
+// proxy's header win over a client's.
+func credential(h http.Header) (string, error) {
+	found := ""
+	for _, name := range [...]string{"Authorization", "X-Api-Key"} {
+		for _, v := range h[name] {
+			if name == "Authorization" {
+				scheme, rest, ok := strings.Cut(v, " ")
+				if !ok || !strings.EqualFold(scheme, "Bearer") {
+					return "", ErrBadKey
+				}
+				v = strings.TrimLeft(rest, " ")
+			}
+			if v == "" {
+				continue
+			}
+			if len(v) > KeyMaxBytes || (found != "" && found != v) {
+				return "", ErrBadKey
+			}
+			found = v
+		}
+	}
+	if found == "" {
+		return "", ErrNoKey
+	}
+	return found, nil
+}
+
+// NewKey makes a key: "sk-tw-" and 256 random bits.
+func NewKey() telemetry.Secret {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails since Go 1.24: it ends the process instead
+	return telemetry.Secret(prefix + base64.RawURLEncoding.EncodeToString(b[:]))
+}

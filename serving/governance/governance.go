@@ -1,0 +1,133 @@
+// Package governance knows who asks: organizations, teams and keys, what each may do and what it may spend.
+//
+// It authenticates from the headers alone, before a body is read, and hands out a Principal. It does not count: money
+// is the ledger's, rates and concurrency are quota's, and how a refusal looks on the wire is serving's.
+package governance
+
+import (
+	"errors"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// Permission is one thing that a key may do beyond asking for answers.
+type Permission string
+
+// The permissions.
+const (
+	// PolicyOverride lets a request name the policy or router version that decides.
+	PolicyOverride Permission = "policy:override"
+)
+
+// LogLevel says what may be kept of a request. Money is always kept.
+type LogLevel string
+
+// The levels, from the most to the least. Full keeps text, Features only what was extracted from it, None neither.
+const (
+	LogFull     LogLevel = "full"
+	LogFeatures LogLevel = "features"
+	LogNone     LogLevel = "none"
+)
+
+// Strictest returns the level that keeps less; an unknown one counts as None. A request may lower its level this way
+// and never raise it.
+func (l LogLevel) Strictest(other LogLevel) LogLevel {
+	if l == LogNone || other == LogNone || !l.valid() || !other.valid() {
+		return LogNone
+	}
+	if l == LogFeatures || other == LogFeatures {
+		return LogFeatures
+	}
+	return LogFull
+}
+
+func (l LogLevel) valid() bool { return l == LogFull || l == LogFeatures || l == LogNone }
+
+// Budget is a cap of one level of the chain: scope "key", "team" or "org", the owner's name, and a window "day",
+// "week", "month" or "total".
+type Budget struct {
+	Scope  string
+	Owner  string
+	Window string
+	Amount catalog.Nanodollars
+}
+
+// Limits are rates and concurrency; zero is no limit.
+type Limits struct {
+	RequestsPerMinute int
+	TokensPerMinute   int
+	Concurrent        int
+}
+
+// Caps are per-request limits of a key; zero is none. The strictest of all levels applies.
+type Caps struct {
+	MaxCostUSD   float64
+	MaxLatencyMS float64
+}
+
+// Principal is who asks. It is shared between requests and never changed.
+type Principal struct {
+	Org  string
+	Team string
+	// KeyID is the beginning of the key's digest in hex. It identifies the key and gives nothing away.
+	KeyID       string
+	Permissions []Permission
+	// Strategy is the key's default, empty where the configuration's applies.
+	Strategy string
+	// Floor is the least quality of an arm, 0 is off.
+	Floor float64
+	Caps  Caps
+	// Allow and Deny are globs over "provider/model"; an empty Allow allows everything, Deny wins.
+	Allow []string
+	Deny  []string
+	// Explore overrides the configuration's; nil leaves it.
+	Explore  *bool
+	LogLevel LogLevel
+	// Budgets are those of the whole chain, from the key up.
+	Budgets []Budget
+	Limits  Limits
+	// ExpiresAt is the end of the key; zero is never.
+	ExpiresAt time.Time
+}
+
+// Local is who asks while no key is configured.
+const Local = "local"
+
+// Can reports whether the principal has a permission.
+func (p *Principal) Can(x Permission) bool { return slices.Contains(p.Permissions, x) }
+
+// Arm says whether the principal may use an arm, and if not, whether that is because a Deny glob names it.
+func (p *Principal) Arm(id catalog.ArmID) (allowed, denied bool) {
+	if Match(p.Deny, id) {
+		return false, true
+	}
+	return len(p.Allow) == 0 || Match(p.Allow, id), false
+}
+
+// Match reports whether one of the globs names the arm. "*" matches within a segment of "provider/model", and a glob
+// without a slash matches the model alone, so that "gpt-*" and "openai/*" both do what they say.
+func Match(globs []string, id catalog.ArmID) bool {
+	for _, g := range globs {
+		if g == "*" {
+			return true
+		}
+		if ok, _ := path.Match(g, string(id)); ok {
+			return true
+		}
+		if ok, _ := path.Match(g, id.Model()); ok && !slices.Contains([]byte(g), '/') {
+			return true
+		}
+	}
+	return false
+}
+
+// ValidGlob reports a pattern that path.Match would not understand; such a one would silently match nothing.
+func ValidGlob(g string) error {
+	if _, err := path.Match(g, ""); err != nil || g == "" {
+		return errors.New("governance: \"" + g + "\" is not a glob")
+	}
+	return nil
+}

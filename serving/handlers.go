@@ -1,0 +1,296 @@
+package serving
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// Limits of feedback.
+const (
+	feedbackBodyMax = 64 << 10
+	commentMax      = 2000
+	labelMax        = 200
+	metricsMax      = 32
+	feedbackAge     = 30 * 24 * time.Hour
+)
+
+// Handler routes every path of the main listener.
+func (g *Gateway) Handler() http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.HandleMethodNotAllowed, e.RedirectTrailingSlash, e.RedirectFixedPath = true, false, false
+	e.ContextWithFallback = true
+	e.NoRoute(g.notFound)
+	e.NoMethod(func(c *gin.Context) {
+		err := openai.NewError(openai.MethodNotAllowed, "%s is not allowed here", c.Request.Method)
+		err.Allow = c.Writer.Header().Get("Allow")
+		g.fail(c, err)
+	})
+	for _, r := range g.Routes() {
+		e.Handle(r.Method, r.Path, r.handle)
+	}
+	return e
+}
+
+// Route is one path of the main listener and what protects it. Every route stands in this one list.
+type Route struct {
+	Method, Path string
+	// Key says that a key is asked for, Metered that money is held before a vendor is called.
+	Key, Metered bool
+	handle       gin.HandlerFunc
+}
+
+// Routes lists the paths.
+func (g *Gateway) Routes() []Route {
+	ok := func(c *gin.Context) { c.String(http.StatusOK, "ok\n") }
+	routes := []Route{
+		{Method: "POST", Path: "/v1/chat/completions", Key: true, Metered: true, handle: func(c *gin.Context) { g.chat(c.Writer, c.Request) }},
+		{Method: "POST", Path: "/v1/route", Key: true, handle: g.route},
+		{Method: "POST", Path: "/v1/feedback", Key: true, handle: g.authenticated(g.feedback)},
+		{Method: "GET", Path: "/v1/decisions/:id", Key: true, handle: g.authenticated(g.decision)},
+		{Method: "GET", Path: "/v1/models", Key: true, handle: g.authenticated(g.models)},
+		{Method: "GET", Path: "/v1/models/*id", Key: true, handle: g.authenticated(g.model)},
+		{Method: "GET", Path: "/healthz", handle: ok},
+		{Method: "GET", Path: "/readyz", handle: g.ready},
+		{Method: "GET", Path: "/health/liveliness", handle: ok},
+		{Method: "GET", Path: "/health/readiness", handle: g.ready},
+	}
+	if g.o.MetricsOpen {
+		metrics := g.o.Metrics.Handler()
+		routes = append(routes, Route{Method: "GET", Path: "/metrics", handle: gin.WrapH(metrics)})
+	}
+	return routes
+}
+
+// authenticated asks for a key before the handler.
+func (g *Gateway) authenticated(next func(*gin.Context, *governance.Principal)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		p, err := g.o.Auth.Authenticate(c.Request.Header)
+		if err != nil {
+			g.fail(c, authError(err))
+			return
+		}
+		next(c, p)
+	}
+}
+
+// fail answers an error outside of a round.
+func (g *Gateway) fail(c *gin.Context, err error) {
+	id := newRoundID(g.o.Now())
+	openai.WriteError(c.Writer, openai.AsError(err), requestID(c.GetHeader("X-Request-Id"), id), "")
+}
+
+func (g *Gateway) notFound(c *gin.Context) {
+	path := c.Request.URL.Path
+	err := openai.NewError(openai.NotFound, "there is nothing at %s %.200q", c.Request.Method, path)
+	if strings.HasPrefix(path, "/v1/v1/") {
+		err.Message += "; the client's base URL should end in /v1 once"
+	} else if path == "/chat/completions" || path == "/models" {
+		err.Message += "; the client's base URL should end in /v1"
+	}
+	g.fail(c, err)
+}
+
+func (g *Gateway) ready(c *gin.Context) {
+	if g.closing.Load() {
+		c.String(http.StatusServiceUnavailable, "draining\n")
+		return
+	}
+	c.String(http.StatusOK, "ready\n")
+}
+
+// models lists what the key may use.
+func (g *Gateway) models(c *gin.Context, p *governance.Principal) {
+	c.JSON(http.StatusOK, openai.NewModelList(g.armsOf(p), g.started))
+}
+
+func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
+	var arms []catalog.Arm
+	for _, a := range g.o.Arms {
+		if ok, _ := p.Arm(a.ID); ok {
+			arms = append(arms, a)
+		}
+	}
+	return arms
+}
+
+func (g *Gateway) model(c *gin.Context, p *governance.Principal) {
+	id := strings.TrimPrefix(c.Param("id"), "/")
+	for _, m := range openai.NewModelList(g.armsOf(p), g.started).Data {
+		if m.ID == id {
+			c.JSON(http.StatusOK, m)
+			return
+		}
+	}
+	g.fail(c, openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", id))
+}
+
+// route decides and calls nobody: no hold, no journal, no draw.
+func (g *Gateway) route(c *gin.Context) {
+	r := g.begin(c.Writer, c.Request)
+	defer r.recycle()
+	var err error
+	for _, station := range []func() error{r.authenticate, r.decode, r.admit} {
+		if err = station(); err != nil {
+			break
+		}
+	}
+	if r.granted {
+		defer r.grant.Release()
+	}
+	if err == nil {
+		r.extract()
+		err = r.propose()
+	}
+	if err != nil {
+		openai.WriteError(c.Writer, openai.AsError(err), r.requestID, "")
+		return
+	}
+	r.choose(r.proposed.Best)
+	e := Explain(&r.decision, nil)
+	e.DryRun = true
+	c.JSON(http.StatusOK, e)
+}
+
+// decision shows a recent round to those who may see it. A foreign id looks like one that never was.
+func (g *Gateway) decision(c *gin.Context, p *governance.Principal) {
+	d, o, found := g.o.Journal.Recent(datasets.RoundID(c.Param("id")))
+	if !found || !mayRead(p, d) {
+		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", c.Param("id")))
+		return
+	}
+	c.JSON(http.StatusOK, Explain(d, o))
+}
+
+// mayRead lets a key see its own rounds and those of its team.
+func mayRead(p *governance.Principal, d *datasets.Decision) bool {
+	return p.KeyID == d.KeyID || p.Team != "" && p.Team == d.Team && p.Org == d.Org
+}
+
+// feedback takes a score for a decision. The round may be sealed long since: what the key may not see is dropped when
+// the two are joined.
+func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
+	f, err := readFeedback(c.Request.Body)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	f.KeyID, f.At = p.KeyID, g.o.Now()
+	made, err := roundTime(f.RoundID)
+	if err != nil {
+		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+		return
+	}
+	if f.At.Sub(made) > feedbackAge {
+		g.fail(c, openai.NewError(openai.DecisionExpired, "the decision is older than 30 days"))
+		return
+	}
+	if d, o, found := g.o.Journal.Recent(f.RoundID); found {
+		if !mayRead(p, d) {
+			g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+			return
+		}
+		if o != nil && o.Served != "" {
+			g.meters[o.Served].Scored(f.Source, f.Score)
+		}
+	}
+	if err := g.o.Journal.AppendFeedback(c.Request.Context(), f); err != nil {
+		e := openai.NewError(openai.StoreUnavailable, "the feedback cannot be written now")
+		e.RetryAfter = time.Second
+		g.fail(c, e)
+		return
+	}
+	c.JSON(http.StatusAccepted, gin.H{"accepted": true})
+}
+
+// roundTime is when a round began, from its id.
+func roundTime(id datasets.RoundID) (time.Time, error) {
+	text, ok := strings.CutPrefix(string(id), "rnd_")
+	if !ok {
+		return time.Time{}, errors.New("serving: not a round id")
+	}
+	u, err := ulid.ParseStrict(text)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return ulid.Time(u.Time()), nil
+}
+
+// readFeedback reads and checks the body of /v1/feedback.
+func readFeedback(body io.Reader) (*datasets.Feedback, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, feedbackBodyMax+1))
+	if err != nil {
+		return nil, openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
+	}
+	if len(raw) > feedbackBodyMax {
+		return nil, openai.NewError(openai.RequestTooLarge, "the body has more than %d bytes", feedbackBodyMax)
+	}
+	var in struct {
+		DecisionID string             `json:"decision_id"`
+		Score      json.RawMessage    `json:"score"`
+		Source     string             `json:"source"`
+		Label      string             `json:"label"`
+		Comment    string             `json:"comment"`
+		Metrics    map[string]float64 `json:"metrics"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return nil, openai.NewError(openai.InvalidRequest, "the body is not a feedback: %v", err)
+	}
+	bad := func(param, message string) error {
+		e := openai.NewError(openai.InvalidRequest, "%s %s", param, message)
+		e.Param = param
+		return e
+	}
+	score, ok := parseScore(in.Score)
+	switch {
+	case in.DecisionID == "":
+		return nil, bad("decision_id", "is missing")
+	case !ok:
+		return nil, bad("score", "must be a number from 0 to 1, or true or false")
+	case in.Source != "" && in.Source != "user" && in.Source != "check" && in.Source != "judge" && in.Source != "system":
+		return nil, bad("source", "must be one of user, check, judge, system")
+	case utf8.RuneCountInString(in.Comment) > commentMax:
+		return nil, bad("comment", "must have at most 2,000 characters")
+	case utf8.RuneCountInString(in.Label) > labelMax:
+		return nil, bad("label", "must have at most 200 characters")
+	case len(in.Metrics) > metricsMax:
+		return nil, bad("metrics", "must have at most 32 entries")
+	}
+	if in.Source == "" {
+		in.Source = "user"
+	}
+	return &datasets.Feedback{
+		RoundID: datasets.RoundID(in.DecisionID), Source: in.Source, Score: score, Label: in.Label, Comment: in.Comment, Metrics: in.Metrics,
+	}, nil
+}
+
+// parseScore reads a number from 0 to 1, or a boolean: true is 1.
+func parseScore(raw json.RawMessage) (float64, bool) {
+	switch string(raw) {
+	case "true":
+		return 1, true
+	case "false":
+		return 0, true
+	}
+	var x float64
+	if len(raw) == 0 || json.Unmarshal(raw, &x) != nil || string(raw) == "null" {
+		return 0, false
+	}
+	return x, x >= 0 && x <= 1
+}

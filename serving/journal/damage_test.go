@@ -1,0 +1,230 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+)
+
+// small is a segment of short frames, and the payload of each by its sequence.
+func small() ([]byte, map[uint64]string) {
+	b, payloads := []byte(magic), map[uint64]string{}
+	for i := range uint64(7) {
+		payload := []byte(`{"round_id":"rnd_` + string(rune('a'+i)) + `","x":"` + string(bytes.Repeat([]byte{'x'}, int(i*5))) + `"}`)
+		payloads[i+1] = string(payload)
+		b = appendFrame(b, KindFeedback, i+1, payload, payloadSum(payload))
+	}
+	return b, payloads
+}
+
+// read scans a segment and fails on a frame that was not written, or out of order.
+func read(t testing.TB, segment []byte, payloads map[uint64]string) (frames int, s *Scanner) {
+	t.Helper()
+	s = NewScanner(segment, 1)
+	last, bytesRead := uint64(0), 0
+	for f, ok := s.Next(); ok; f, ok = s.Next() {
+		if f.Sequence <= last || payloads[f.Sequence] != string(f.Payload) || f.Kind != KindFeedback {
+			t.Fatalf("frame %d after %d came back as %q, written %q", f.Sequence, last, f.Payload, payloads[f.Sequence])
+		}
+		last, frames, bytesRead = f.Sequence, frames+1, bytesRead+headerSize+len(f.Payload)
+	}
+	if head := min(len(segment), len(magic)); bytesRead+s.Torn+s.Damaged < len(segment)-head || bytesRead+s.Torn+s.Damaged > len(segment) {
+		t.Fatalf("%d bytes read, %d torn, %d damaged of %d: some are not accounted for", bytesRead, s.Torn, s.Damaged, len(segment))
+	}
+	return frames, s
+}
+
+func TestEveryTruncation(t *testing.T) {
+	segment, payloads := small()
+	whole, end := 0, len(magic)
+	for cut := range len(segment) + 1 {
+		for whole < len(payloads) && end+headerSize+len(payloads[uint64(whole+1)]) <= cut {
+			end += headerSize + len(payloads[uint64(whole+1)])
+			whole++
+		}
+		wantTorn := cut - end
+		if cut < len(magic) {
+			wantTorn = cut
+		}
+		if got, s := read(t, segment[:cut], payloads); got != whole || s.Torn != wantTorn || s.Damaged != 0 {
+			t.Errorf("cut at %d: %d frames, %d torn, %d damaged, want %d frames and %d torn", cut, got, s.Torn, s.Damaged, whole, wantTorn)
+		}
+	}
+}
+
+// One flipped bit costs the frame it is in and no other.
+func TestEveryBitFlip(t *testing.T) {
+	segment, payloads := small()
+	for bit := range len(segment) * 8 {
+		segment[bit/8] ^= 1 << (bit % 8)
+		want := len(payloads) - 1
+		if bit/8 < len(magic) {
+			want++
+		}
+		if got, s := read(t, segment, payloads); got != want || s.Damaged+s.Torn == 0 {
+			t.Errorf("bit %d: %d frames, %d damaged, %d torn, want %d frames and the damage told", bit, got, s.Damaged, s.Torn, want)
+		}
+		segment[bit/8] ^= 1 << (bit % 8)
+	}
+}
+
+// After a power loss a block in the middle may be missing while later ones reached the disk.
+func TestEveryHole(t *testing.T) {
+	segment, payloads := small()
+	for from := len(magic); from < len(segment); from += 3 {
+		for to := from + 1; to < len(segment); to += 7 {
+			holed := bytes.Clone(segment)
+			clear(holed[from:to])
+			want, off := 0, len(magic)
+			for i := range uint64(len(payloads)) {
+				end := off + headerSize + len(payloads[i+1])
+				if end <= from || off >= to {
+					want++
+				}
+				off = end
+			}
+			if got, _ := read(t, holed, payloads); got < want {
+				t.Errorf("hole %d to %d: %d frames, want at least the %d it does not touch", from, to, got, want)
+			}
+		}
+	}
+}
+
+// The same, through Open: whatever the cut, what was whole comes out once and the journal goes on.
+func TestRecoveryAtEveryCut(t *testing.T) {
+	source := t.TempDir()
+	j := open(t, source, Options{})
+	for i := range 3 {
+		d := &datasets.Decision{RoundID: decision(i).RoundID, At: at}
+		check(t, j.AppendDecision(context.Background(), d))
+		if i < 2 {
+			check(t, j.AppendOutcome(context.Background(), &datasets.Outcome{RoundID: d.RoundID, At: at, Status: datasets.Completed}))
+		}
+	}
+	check(t, j.Close())
+	segment, err := os.ReadFile(segments(t, source)[0])
+	check(t, err)
+	dir := t.TempDir()
+	for cut := 0; cut <= len(segment); cut += 41 { // every byte is tried above, where it costs no fsync
+		decided, ended := count(segment[:cut])
+		name := filepath.Join(dir, "00000000000000000001"+suffix)
+		check(t, os.WriteFile(name, segment[:cut], 0o600))
+		for pass := range 2 {
+			j, err := Open(dir, Options{})
+			if err != nil {
+				t.Fatalf("cut at %d: %v", cut, err)
+			}
+			r := j.Recovered()
+			if want := decided - ended; pass == 0 && len(r.Unknown) != want || pass == 1 && len(r.Unknown) != 0 {
+				t.Errorf("cut at %d, pass %d: %d rounds ended, want %d at first and none again", cut, pass, len(r.Unknown), want)
+			}
+			if pass == 1 {
+				if got := rounds(sealed(t, j)); len(got) != decided {
+					t.Errorf("cut at %d: %d rounds sealed, want %d", cut, len(got), decided)
+				}
+			}
+			check(t, j.Close())
+		}
+		for _, name := range segments(t, dir) {
+			check(t, os.Remove(name))
+		}
+	}
+}
+
+func count(segment []byte) (decided, ended int) {
+	s := NewScanner(segment, 1)
+	for f, ok := s.Next(); ok; f, ok = s.Next() {
+		if f.Kind == KindDecision {
+			decided++
+		} else {
+			ended++
+		}
+	}
+	return decided, ended
+}
+
+func TestDamagedSegmentIsKept(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	run(t, j, 0, 5)
+	check(t, j.Close())
+	name := segments(t, dir)[0]
+	b, err := os.ReadFile(name)
+	check(t, err)
+	b[len(b)/2] ^= 1
+	check(t, os.WriteFile(name, b, 0o600))
+
+	j = open(t, dir, Options{})
+	if r := j.Recovered(); r.DamagedBytes == 0 || r.TornBytes != 0 || r.Frames != 9 {
+		t.Errorf("recovered %+v, want nine of ten frames and the damage told", r)
+	}
+	got := rounds(sealed(t, j))
+	if len(got) < 4 {
+		t.Errorf("%d rounds sealed, want all but the damaged one", len(got))
+	}
+	if kept, err := os.ReadFile(name + ".damaged"); err != nil || !bytes.Equal(kept, b) {
+		t.Errorf("the damaged segment was not kept: %v", err)
+	}
+}
+
+// An fsync that failed says that nobody knows what is on the disk: the journal leaves that file and carries on in a
+// new one.
+func TestBrokenSegmentIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	check(t, j.AppendDecision(context.Background(), decision(1)))
+	j.active.broken.Store(true)
+	check(t, j.AppendOutcome(context.Background(), outcome(1)))
+	if got := segments(t, dir); len(got) != 2 {
+		t.Errorf("files %v, want a second segment", got)
+	}
+	j.active.broken.Store(true)
+	j.active.sealable = false
+	check(t, j.AppendDecision(context.Background(), decision(2)))
+	check(t, j.AppendOutcome(context.Background(), outcome(2)))
+	if got := rounds(sealed(t, j)); len(got) != 2 {
+		t.Errorf("sealed %v, want both rounds", got)
+	}
+}
+
+func TestSealStopsWithItsContext(t *testing.T) {
+	j := open(t, t.TempDir(), Options{})
+	run(t, j, 0, 1)
+	check(t, j.Rotate())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := j.Seal(ctx, func(context.Context, Batch) error { t.Error("called"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Seal = %v, want Canceled", err)
+	}
+}
+
+// FuzzScanner looks for panics, for frames that run out of the segment, and for bytes that are read twice.
+func FuzzScanner(f *testing.F) {
+	segment, _ := small()
+	f.Add(segment, uint64(1))
+	f.Add(segment[:50], uint64(1))
+	f.Add([]byte(magic), uint64(0))
+	f.Fuzz(func(t *testing.T, b []byte, first uint64) {
+		s := NewScanner(b, first)
+		end, n := 0, 0
+		for fr, ok := s.Next(); ok; fr, ok = s.Next() {
+			if fr.Offset < end || fr.end() > len(b) || fr.Kind < KindDecision || fr.Kind > KindFeedback {
+				t.Fatalf("frame %d at %d..%d after %d of %d", fr.Sequence, fr.Offset, fr.end(), end, len(b))
+			}
+			again := appendFrame(nil, fr.Kind, fr.Sequence, fr.Payload, payloadSum(fr.Payload))
+			if !bytes.Equal(again, b[fr.Offset:fr.end()]) {
+				t.Fatalf("frame %d is not what its bytes say", fr.Sequence)
+			}
+			_, _ = roundID(fr.Payload)
+			end, n = fr.end(), n+len(again)
+		}
+		if n+s.Damaged+s.Torn > len(b) {
+			t.Fatalf("%d read, %d damaged, %d torn of %d", n, s.Damaged, s.Torn, len(b))
+		}
+	})
+}

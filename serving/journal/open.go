@@ -1,0 +1,260 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// Recovery says what Open found.
+type Recovery struct {
+	// Segments were there, with Frames whole frames.
+	Segments int
+	Frames   int
+	// TornBytes were cut off the end of the last segment, DamagedBytes stepped over elsewhere.
+	TornBytes    int
+	DamagedBytes int
+	// Unknown are the rounds that had no outcome, with the one they got: status unknown, and the cost of their hold,
+	// because the vendor may have billed it.
+	Unknown []datasets.Round
+}
+
+// LockedError says that another process writes to the folder.
+type LockedError struct {
+	Dir string
+	// PID is the other process; 0 where it could not be read.
+	PID int
+}
+
+// Error names the other process.
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("journal: %s is in use by process %d", e.Dir, e.PID)
+}
+
+// Open takes the folder for this process, making it where it is missing, reads what earlier ones left and begins a new
+// segment. Rounds that a crash cut off get their outcome here. A second process is refused with a *LockedError.
+func Open(dir string, o Options) (*Journal, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	j := &Journal{o: o.withDefaults(), dir: dir, open: make(map[datasets.RoundID]*round), next: 1}
+	j.recent = recent{max: j.o.RecentMax, rounds: make(map[datasets.RoundID]*recentRound)}
+	j.dirty, j.synced = make(chan *segment, 1), make(chan struct{})
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal: making folder: %w", err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	j.lock = lock
+	if err := j.recover(); err != nil {
+		for _, seg := range j.sealing {
+			_ = seg.f.Close()
+		}
+		_ = lock.Close()
+		return nil, fmt.Errorf("journal: recovering %s: %w", dir, err)
+	}
+	go j.syncLoop()
+	return j, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Sync == "" {
+		o.Sync = Write
+	}
+	if o.SyncEvery == 0 {
+		o.SyncEvery = 5 * time.Millisecond
+	}
+	if o.SegmentMaxBytes == 0 {
+		o.SegmentMaxBytes = 32 << 20
+	}
+	if o.RecentMax == 0 {
+		o.RecentMax = 10_000
+	}
+	if o.OpenMax == 0 {
+		o.OpenMax = 100_000
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.write == nil {
+		o.write = (*os.File).Write
+	}
+	return o
+}
+
+// lockDir takes the folder. The lock goes with the process, however it ends, so a crash leaves none behind.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("journal: locking: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		text := make([]byte, 32)
+		n, _ := f.ReadAt(text, 0)
+		_ = f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("journal: locking %s: %w", dir, err)
+		}
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+		return nil, &LockedError{Dir: dir, PID: pid}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return f, nil
+}
+
+// Recovered says what Open found.
+func (j *Journal) Recovered() Recovery { return j.recovered }
+
+// recover scans the segments, cuts the torn end and writes the outcomes that are missing into a new segment.
+func (j *Journal) recover() error {
+	firsts, err := listSegments(j.dir)
+	if err != nil {
+		return err
+	}
+	for i, first := range firsts {
+		if err := j.readSegment(first, i == len(firsts)-1); err != nil {
+			return err
+		}
+	}
+	j.recovered.Segments = len(firsts)
+	unknown, err := j.openRounds()
+	if err != nil {
+		return err
+	}
+	if j.active, err = j.createSegment(j.next, nil); err != nil {
+		return err
+	}
+	return j.endUnknown(unknown)
+}
+
+// readSegment learns what a segment left by an earlier process holds.
+func (j *Journal) readSegment(first uint64, last bool) error {
+	path := segmentPath(j.dir, first)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	seg := &segment{first: first, path: path, f: f, put: j.o.write}
+	j.sealing = append(j.sealing, seg)
+	data, err := seg.contents()
+	if err != nil {
+		return err
+	}
+	scan := NewScanner(data, first)
+	j.next = max(j.next, first+1)
+	for f, ok := scan.Next(); ok; f, ok = scan.Next() {
+		id, err := roundID(f.Payload)
+		if err != nil {
+			return fmt.Errorf("%s, frame %d: %w", path, f.Sequence, err)
+		}
+		j.learn(f.Kind, id, location{seg: seg, off: int64(f.Offset), n: int32(headerSize + len(f.Payload))})
+		j.next = f.Sequence + 1
+		j.recovered.Frames++
+	}
+	j.recovered.DamagedBytes += scan.Damaged
+	seg.size = int64(len(data) - scan.Torn)
+	if !last {
+		j.recovered.DamagedBytes += scan.Torn
+		return nil
+	}
+	j.recovered.TornBytes = scan.Torn
+	if scan.Torn == 0 {
+		return nil
+	}
+	return errors.Join(f.Truncate(seg.size), f.Sync())
+}
+
+// openRounds reads the decisions of the rounds that have no outcome, in the order of writing.
+func (j *Journal) openRounds() ([]record, error) {
+	type found struct {
+		record
+		at location
+	}
+	var all []found
+	for id, r := range j.open {
+		payload, err := r.decision.read()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found{record{kind: KindDecision, id: id, payload: payload, sum: payloadSum(payload)}, r.decision})
+	}
+	slices.SortFunc(all, func(a, b found) int {
+		if a.at.seg != b.at.seg {
+			return int(int64(a.at.seg.first) - int64(b.at.seg.first))
+		}
+		return int(a.at.off - b.at.off)
+	})
+	records := make([]record, len(all))
+	for i := range all {
+		records[i] = all[i].record
+	}
+	return records, nil
+}
+
+// endUnknown writes the open decisions again, each with an outcome of status unknown, in one write.
+func (j *Journal) endUnknown(decisions []record) error {
+	if len(decisions) == 0 {
+		return nil
+	}
+	records := make([]record, 0, 2*len(decisions))
+	for _, r := range decisions {
+		var round datasets.Round
+		if err := json.Unmarshal(r.payload, &round.Decision); err != nil {
+			return fmt.Errorf("round %s: %w", r.id, err)
+		}
+		round.Outcome = datasets.Outcome{
+			RoundID: r.id, At: j.o.Now(), Status: datasets.Unknown,
+			Cost: round.Decision.Hold, CostStatus: costStatus(&round.Decision.Case, round.Decision.Action),
+		}
+		payload, err := json.Marshal(&round.Outcome)
+		if err != nil {
+			return fmt.Errorf("round %s: %w", r.id, err)
+		}
+		records = append(records, r, record{kind: KindOutcome, id: r.id, payload: payload, sum: payloadSum(payload)})
+		j.recovered.Unknown = append(j.recovered.Unknown, round)
+	}
+	j.io.Lock()
+	defer j.io.Unlock()
+	return j.commit(records)
+}
+
+// costStatus is unpriced where the arm that was chosen has no price: its hold says nothing.
+func costStatus(c *policy.Case, action catalog.ArmID) datasets.CostStatus {
+	for i := range c.Candidates {
+		if c.Candidates[i].Arm == action && !c.Candidates[i].Priced {
+			return datasets.CostUnpriced
+		}
+	}
+	return datasets.CostEstimated
+}
+
+// roundID reads the id of a payload, which is its first field: no need to decode the rest.
+func roundID(payload []byte) (datasets.RoundID, error) {
+	if rest, found := bytes.CutPrefix(payload, []byte(`{"round_id":"`)); found {
+		if id, _, found := bytes.Cut(rest, []byte{'"'}); found && bytes.IndexByte(id, '\\') < 0 {
+			return datasets.RoundID(id), nil
+		}
+	}
+	var v struct {
+		RoundID datasets.RoundID `json:"round_id"`
+	}
+	err := json.Unmarshal(payload, &v)
+	return v.RoundID, err
+}

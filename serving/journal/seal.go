@@ -1,0 +1,154 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+)
+
+// Batch is what one closed segment hands to the sealer.
+type Batch struct {
+	// ID names the batch: the same bytes come under the same ID, also after a crash between sealing and deleting. A sealer
+	// that finds a part of this name has sealed it before.
+	ID       string
+	Rounds   []datasets.Round
+	Feedback []datasets.Feedback
+	// Orphans counts outcomes whose decision is lost, Damaged the bytes that could not be read.
+	Orphans int
+	Damaged int
+}
+
+// Rotate closes the active segment, if it holds anything to seal, and begins the next.
+func (j *Journal) Rotate() error {
+	j.io.Lock()
+	defer j.io.Unlock()
+	j.mu.Lock()
+	skip, closed := !j.active.sealable, j.closed
+	j.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if skip {
+		return nil
+	}
+	if err := j.rotate(); err != nil {
+		return fmt.Errorf("journal: rotating: %w", unavailable(err))
+	}
+	return nil
+}
+
+// Seal hands every closed segment to seal, the oldest first, and deletes it once seal has returned nil: by then the
+// rounds must be on the disk elsewhere. A segment that cannot be sealed is kept for the next call and does not hold up
+// the others. A segment with damage is kept under a name that ends in ".damaged".
+func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Batch) error) error {
+	j.sealer.Lock()
+	defer j.sealer.Unlock()
+	j.mu.Lock()
+	todo := append([]*segment(nil), j.sealing...)
+	closed := j.closed
+	j.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	var failed error
+	for _, seg := range todo {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(failed, fmt.Errorf("journal: sealing: %w", err))
+		}
+		if err := j.sealOne(ctx, seg, seal); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("journal: sealing %s: %w", seg.path, err))
+		}
+	}
+	return failed
+}
+
+func (j *Journal) sealOne(ctx context.Context, seg *segment, seal func(context.Context, Batch) error) error {
+	b, err := seg.batch()
+	if err != nil {
+		return err
+	}
+	if len(b.Rounds)+len(b.Feedback) > 0 {
+		if err := seal(ctx, b); err != nil {
+			return err
+		}
+	}
+	if b.Damaged > 0 || b.Orphans > 0 {
+		err = os.Rename(seg.path, seg.path+".damaged")
+	} else {
+		err = os.Remove(seg.path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := syncDir(j.dir); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, other := range j.sealing {
+		if other == seg {
+			j.sealing = append(j.sealing[:i:i], j.sealing[i+1:]...)
+			break
+		}
+	}
+	seg.gone = true
+	seg.refs++
+	seg.unref()
+	return nil
+}
+
+// batch reads a segment and joins its outcomes with their decisions. Decisions without an outcome here were carried
+// over to a later segment.
+func (s *segment) batch() (Batch, error) {
+	data, err := s.contents()
+	if err != nil {
+		return Batch{}, err
+	}
+	b := Batch{ID: strings.TrimSuffix(filepath.Base(s.path), suffix)}
+	decisions := make(map[datasets.RoundID][]byte)
+	scan := NewScanner(data, s.first)
+	for f, ok := scan.Next(); ok; f, ok = scan.Next() {
+		if err := b.add(f, decisions); err != nil {
+			return Batch{}, fmt.Errorf("frame %d: %w", f.Sequence, err)
+		}
+	}
+	b.Damaged = scan.Damaged + scan.Torn
+	return b, nil
+}
+
+func (b *Batch) add(f Frame, decisions map[datasets.RoundID][]byte) error {
+	switch f.Kind {
+	case KindDecision:
+		id, err := roundID(f.Payload)
+		decisions[id] = f.Payload
+		return err
+	case KindOutcome:
+		var r datasets.Round
+		if err := json.Unmarshal(f.Payload, &r.Outcome); err != nil {
+			return err
+		}
+		decision, found := decisions[r.Outcome.RoundID]
+		if !found {
+			b.Orphans++
+			return nil
+		}
+		delete(decisions, r.Outcome.RoundID)
+		if err := json.Unmarshal(decision, &r.Decision); err != nil {
+			return err
+		}
+		b.Rounds = append(b.Rounds, r)
+	case KindFeedback:
+		var fb datasets.Feedback
+		if err := json.Unmarshal(f.Payload, &fb); err != nil {
+			return err
+		}
+		b.Feedback = append(b.Feedback, fb)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package journal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+const suffix = ".journal"
+
+// segment is one file. Its descriptor outlives its name for as long as recent rounds are read from it.
+type segment struct {
+	first uint64
+	path  string
+	f     *os.File
+	size  int64
+	put   func(*os.File, []byte) (int, error)
+	// broken says that the end of the file may not be what size says, or that an fsync failed.
+	broken atomic.Bool
+	// sealable says that it holds an outcome or a feedback; refs counts recent rounds and readers; gone that its name is
+	// removed. All three belong to Journal.mu.
+	sealable bool
+	refs     int
+	gone     bool
+}
+
+// location is where a frame stands.
+type location struct {
+	seg *segment
+	off int64
+	n   int32
+}
+
+// read returns the payload of the frame.
+func (l location) read() ([]byte, error) {
+	b := make([]byte, l.n)
+	if _, err := l.seg.f.ReadAt(b, l.off); err != nil {
+		return nil, fmt.Errorf("journal: reading %s at %d: %w", l.seg.path, l.off, err)
+	}
+	f, ok := parse(b, 0, 0, ^uint64(0))
+	if !ok {
+		return nil, fmt.Errorf("journal: %s is damaged at %d", l.seg.path, l.off)
+	}
+	return f.Payload, nil
+}
+
+// segmentPath names a segment after its first sequence, so that names sort in the order of writing.
+func segmentPath(dir string, first uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%020d%s", first, suffix))
+}
+
+// listSegments returns the first sequences of the folder's segments in order.
+func listSegments(dir string) ([]uint64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var firsts []uint64
+	for _, e := range entries {
+		name, found := strings.CutSuffix(e.Name(), suffix)
+		if first, err := strconv.ParseUint(name, 10, 64); found && err == nil && len(name) == 20 {
+			firsts = append(firsts, first)
+		}
+	}
+	slices.Sort(firsts)
+	return firsts, nil
+}
+
+// createSegment makes a new segment and puts the first bytes into it.
+func (j *Journal) createSegment(first uint64, carried []byte) (*segment, error) {
+	path := segmentPath(j.dir, first)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	seg := &segment{first: first, path: path, f: f, put: j.o.write}
+	err = seg.append(append([]byte(magic), carried...), true)
+	if err == nil {
+		err = syncDir(j.dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	}
+	return seg, nil
+}
+
+// append writes b to the end, or nothing: what a failed write left is cut off again.
+func (s *segment) append(b []byte, sync bool) error {
+	_, err := s.put(s.f, b)
+	if err == nil && sync {
+		if err = s.f.Sync(); err != nil {
+			s.broken.Store(true)
+		}
+	}
+	if err != nil {
+		if cut := s.f.Truncate(s.size); cut != nil {
+			s.broken.Store(true)
+			err = errors.Join(err, cut)
+		}
+		return err
+	}
+	s.size += int64(len(b))
+	return nil
+}
+
+// rotate closes the active segment and begins the next. The decisions of open rounds are carried over first, so that
+// every outcome stands in the same segment as its decision: each segment can be sealed and deleted by itself. It
+// needs io.
+func (j *Journal) rotate() error {
+	if !j.active.broken.Load() {
+		if err := j.active.f.Sync(); err != nil {
+			j.active.broken.Store(true)
+		}
+	}
+	type carry struct {
+		*round
+		record
+		to location
+	}
+	var carried []carry
+	j.mu.Lock()
+	for id, r := range j.open {
+		if r.decision.seg != nil {
+			carried = append(carried, carry{round: r, record: record{kind: KindDecision, id: id}, to: r.decision})
+		}
+	}
+	j.mu.Unlock()
+	slices.SortFunc(carried, func(a, b carry) int { return cmp.Compare(a.to.off, b.to.off) })
+
+	first := j.next
+	if first == j.active.first { // nothing could be written to it, and its name is taken
+		first++
+	}
+	var buf []byte
+	for i := range carried {
+		payload, err := carried[i].to.read()
+		if err != nil {
+			return err
+		}
+		carried[i].to = location{off: int64(len(magic) + len(buf)), n: int32(headerSize + len(payload))}
+		buf = appendFrame(buf, KindDecision, first+uint64(i), payload, payloadSum(payload))
+	}
+	seg, err := j.createSegment(first, buf)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range carried {
+		c.to.seg = seg
+		c.round.decision = c.to
+	}
+	j.sealing = append(j.sealing, j.active)
+	j.active, j.next = seg, first+uint64(len(carried))
+	if j.o.Closed != nil {
+		j.o.Closed()
+	}
+	return nil
+}
+
+// contents reads a whole segment. It is at most SegmentMaxBytes long, or as long as one batch and what was carried over.
+func (s *segment) contents() ([]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(s.f, 0, 1<<62))
+	if err != nil {
+		return nil, fmt.Errorf("journal: reading %s: %w", s.path, err)
+	}
+	return b, nil
+}
+
+// syncDir makes names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

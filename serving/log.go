@@ -1,0 +1,96 @@
+package serving
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/journal"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// promptMax bounds the text of a prompt that is kept.
+const promptMax = 64 << 10
+
+// journalDecision writes the decision, with as much of the request as key and request allow to be kept. Only once it is
+// written may a vendor hear of the request.
+func (r *round) journalDecision() error {
+	d := &r.decision
+	level := r.principal.LogLevel
+	if l := r.wire.Tradewind.Log; l != "" {
+		level = level.Strictest(governance.LogLevel(l))
+	}
+	if level != governance.LogNone {
+		r.features = r.context.AppendBinary(r.features[:0])
+		d.Features, d.SpecDigest = r.features, r.router.spec
+	}
+	if level == governance.LogFull {
+		d.Prompt = lastTurn(&r.wire.Prompt)
+	}
+	err := r.g.o.Journal.AppendDecision(r.req.Context(), d)
+	d.Features = nil // the buffer is reused
+	if err == nil {
+		r.recorded = true
+		reference := int64(0)
+		if i := d.Case.Fallback; i >= 0 {
+			if n, err := catalog.FromDollars(d.Case.Candidates[i].CostUSD); err == nil {
+				reference = int64(n)
+			}
+		}
+		r.g.o.Metrics.Decided(r.decided, reference)
+		return nil
+	}
+	e := openai.NewError(openai.StoreUnavailable, "the decision cannot be written; nothing was sent and nothing spent")
+	if errors.Is(err, journal.ErrBusy) {
+		e = openai.NewError(openai.Overloaded, "too many requests are open")
+	}
+	e.RetryAfter = time.Second
+	r.g.o.Log.Error("a decision was not journaled", "round", r.id, "error", err)
+	return e
+}
+
+// lastTurn is the text that the features were taken from.
+func lastTurn(p *features.Prompt) string {
+	for i := len(p.Turns) - 1; i >= 0; i-- {
+		if t := &p.Turns[i]; t.Role == features.User && t.Text != "" {
+			return t.Text[:min(len(t.Text), promptMax)]
+		}
+	}
+	return ""
+}
+
+// countAnswer counts how the round ended, for the availability report.
+func (r *round) countAnswer() {
+	switch o := &r.outcome; {
+	case o.Status == datasets.ClientGone:
+	case o.Status != datasets.Completed:
+		r.g.o.Metrics.Answered(telemetry.Failed)
+	case len(o.Attempts) > 1:
+		r.g.o.Metrics.Answered(telemetry.Failover)
+	default:
+		r.g.o.Metrics.Answered(telemetry.FirstTry)
+	}
+}
+
+func telemetryTokens(u openai.Usage) telemetry.Tokens {
+	c := u.Catalog()
+	return telemetry.Tokens{Input: c.Input, Output: c.Output, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite, Reasoning: u.Reasoning}
+}
+
+// arm finds a served arm by its id, nil where there is none.
+func (r *round) arm(id catalog.ArmID) *catalog.Arm {
+	if i := r.lookup(string(id)); i >= 0 {
+		return &r.router.arms[i]
+	}
+	return nil
+}
+
+// candidate finds an arm's candidate in the case.
+func (r *round) candidate(id catalog.ArmID) *policy.Candidate {
+	return &r.decision.Case.Candidates[r.lookup(string(id))]
+}

@@ -1,0 +1,233 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+)
+
+// holdExpires is how long a hold may live: the longest request and a minute.
+const holdExpires = 11 * time.Minute
+
+// hold is one hold of a round. A second one is taken before an attempt that follows one which may have been billed.
+type hold struct {
+	id     ledger.HoldID
+	amount catalog.Nanodollars
+}
+
+// chain lists the accounts of a principal: its own sum, and every budget from the key up.
+func chain(p *governance.Principal) []ledger.AccountID {
+	accounts := []ledger.AccountID{ledger.Account("key", p.KeyID, ledger.Total)}
+	for _, b := range p.Budgets {
+		if a := account(b); a != accounts[0] {
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts
+}
+
+func account(b governance.Budget) ledger.AccountID {
+	return ledger.Account(b.Scope, b.Owner, ledger.Window(b.Window))
+}
+
+// openBudgets tells the ledger every cap before the first request.
+func (g *Gateway) openBudgets(ctx context.Context) error {
+	g.chains = map[*governance.Principal][]ledger.AccountID{}
+	for _, p := range g.o.Auth.Principals() {
+		g.chains[p] = chain(p)
+		if err := g.o.Books.SetLimit(ctx, g.chains[p][0], ledger.Limit{Window: ledger.Total}); err != nil {
+			return fmt.Errorf("serving: account of key %s: %w", p.KeyID, err)
+		}
+		for _, b := range p.Budgets {
+			limit := ledger.Limit{Set: true, Amount: b.Amount, Window: ledger.Window(b.Window)}
+			if err := g.o.Books.SetLimit(ctx, account(b), limit); err != nil {
+				return fmt.Errorf("serving: budget of %s %s: %w", b.Scope, b.Owner, err)
+			}
+		}
+	}
+	return nil
+}
+
+// expireEvery is how often forgotten holds are looked for.
+const expireEvery = time.Second
+
+// ExpireHolds settles, until the context ends, holds whose request never ended them.
+func (g *Gateway) ExpireHolds(ctx context.Context) {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if n, err := g.o.Books.Expire(ctx, g.o.Now()); err != nil && ctx.Err() == nil {
+				g.o.Log.Error("expiring holds failed", "error", err)
+			} else if n > 0 {
+				g.o.Log.Warn("holds expired and were settled at their amount", "holds", n)
+			}
+		}
+	}
+}
+
+// remaining is what the tightest budget of the chain still carries; limited is false where there is no budget.
+func (r *round) remaining() (left catalog.Nanodollars, limited bool, err error) {
+	left = math.MaxInt64
+	for _, b := range r.principal.Budgets {
+		balance, err := r.g.o.Books.Balance(r.req.Context(), account(b))
+		if err != nil {
+			return 0, true, storeError(err)
+		}
+		left, limited = min(left, balance.Remaining()), true
+	}
+	return left, limited, nil
+}
+
+// hold sets aside the most that the action and its stand-ins can cost, on the whole chain or not at all. Stand-ins that
+// the budget cannot carry are dropped rather than the request.
+func (r *round) hold() error {
+	amount, err := r.upper(r.plan[0])
+	if err != nil {
+		return err
+	}
+	left, limited, err := r.remaining()
+	if err != nil {
+		return err
+	}
+	kept := r.plan[:1]
+	for _, arm := range r.plan[1:] {
+		bound, err := r.upper(arm)
+		if err != nil || limited && (bound > left || !arm.Prices.Known) {
+			continue
+		}
+		kept, amount = append(kept, arm), max(amount, bound)
+	}
+	r.plan = kept
+	r.decision.Hold = amount
+	return r.takeHold(ledger.HoldID(r.id), amount)
+}
+
+// upper is the most that one attempt at an arm can cost; an unpriced arm holds nothing.
+func (r *round) upper(arm *catalog.Arm) (catalog.Nanodollars, error) {
+	if !arm.Prices.Known {
+		return 0, nil
+	}
+	bound, err := r.bound(arm)
+	if err != nil {
+		return 0, openai.NewError(openai.InvalidRequest, "the request could cost more than any amount that can be held")
+	}
+	return bound, nil
+}
+
+func (r *round) takeHold(id ledger.HoldID, amount catalog.Nanodollars) error {
+	err := r.g.o.Ledger.Hold(r.req.Context(), id, r.g.chains[r.principal], amount, r.g.o.Now().Add(holdExpires))
+	if err != nil {
+		return r.moneyError(err)
+	}
+	r.holds = append(r.holds, hold{id, amount})
+	return nil
+}
+
+// againHold is asked before each attempt: where the last one may have been billed, a further hold covers the next.
+func (r *round) againHold(arm *catalog.Arm, failed []upstream.Attempt) error {
+	if len(failed) == 0 || !failed[len(failed)-1].Billed {
+		return nil
+	}
+	amount, err := r.upper(arm)
+	if err != nil {
+		return err
+	}
+	return r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), amount)
+}
+
+// settle books the cost over the round's holds, in order; what they cannot carry goes to the last, because it is spent.
+func (r *round) settle(total catalog.Nanodollars) {
+	for i, h := range r.holds {
+		part := total
+		if i < len(r.holds)-1 {
+			part = min(total, h.amount)
+		}
+		total -= part
+		var err error
+		if part == 0 {
+			err = r.g.o.Ledger.Release(context.WithoutCancel(r.req.Context()), h.id)
+		} else {
+			err = r.g.o.Ledger.Settle(context.WithoutCancel(r.req.Context()), h.id, part)
+		}
+		if err != nil {
+			r.g.o.Log.Error("a hold was not settled; it will expire at its amount", "round", r.id, "error", err)
+		}
+	}
+	r.holds = r.holds[:0]
+}
+
+// releaseHolds frees the money of a round that never reached a vendor.
+func (r *round) releaseHolds() { r.settle(0) }
+
+// moneyError is the wire's error of a hold that was refused.
+func (r *round) moneyError(err error) error {
+	var short *ledger.InsufficientError
+	if !errors.As(err, &short) {
+		return storeError(err)
+	}
+	e := openai.NewError(openai.InsufficientQuota, "the %s's budget of %s USD is used up: %s spent, %s held, %s needed",
+		short.Scope, short.Limit, short.Spent, short.Held, short.Needed)
+	e.Reason = "budget_exceeded_" + short.Scope
+	e.Extra = map[string]any{
+		"scope": short.Scope, "scope_id": short.AccountID.Owner(), "limit_usd": short.Limit, "spent_usd": short.Spent,
+		"held_usd": short.Held, "needed_usd": short.Needed,
+	}
+	if !short.ResetsAt.IsZero() {
+		e.Extra["resets_at"] = short.ResetsAt
+	}
+	r.g.o.Metrics.BudgetRejected(e.Reason)
+	return e
+}
+
+// budgetGone explains a request that no arm could serve within the budget, by asking for the cheapest of them.
+func (r *round) budgetGone() error {
+	cheapest := catalog.Nanodollars(math.MaxInt64)
+	for i := range r.router.arms {
+		if bound, err := r.upper(&r.router.arms[i]); err == nil && r.router.arms[i].Prices.Known {
+			cheapest = min(cheapest, bound)
+		}
+	}
+	if err := r.takeHold(ledger.HoldID(r.id), cheapest); err != nil {
+		return err
+	}
+	return openai.NewError(openai.NoCandidate, "the budget has room again; send the request once more")
+}
+
+func storeError(err error) error {
+	if errors.Is(err, ledger.ErrFull) {
+		e := openai.NewError(openai.Overloaded, "too many requests are open")
+		e.RetryAfter = time.Second
+		return e
+	}
+	e := openai.NewError(openai.StoreUnavailable, "the books cannot be written; nothing was spent")
+	e.RetryAfter = time.Second
+	return e
+}
+
+// costOf is what a call did cost, and how sure that is.
+func costOf(arm *catalog.Arm, u openai.Usage) (openai.Cost, datasets.CostStatus) {
+	if !arm.Prices.Known {
+		return openai.Cost{}, datasets.CostUnpriced
+	}
+	cost, err := openai.Price(&arm.Prices, u.Catalog())
+	if err != nil { // a usage beyond all bounds
+		return openai.Cost{}, datasets.CostUnpriced
+	}
+	if !u.Known {
+		return cost, datasets.CostEstimated
+	}
+	return cost, datasets.CostFinal
+}

@@ -1,0 +1,246 @@
+package serving
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/quota"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// bodyKeepMax is the largest body buffer that is kept for the next request.
+const bodyKeepMax = 1 << 20
+
+// round is one request on its way. Its memory is reused; everything that outlives it is copied when it is journaled.
+type round struct {
+	g       *Gateway
+	w       http.ResponseWriter
+	req     *http.Request
+	started time.Time
+	id      datasets.RoundID
+	// requestID is the client's own, or made from the round's.
+	requestID string
+
+	principal *governance.Principal
+	body      bytes.Buffer
+	wire      *openai.Request
+	grant     quota.Grant
+	granted   bool
+
+	router    *Router
+	context   features.Context
+	estimates policy.Estimates
+	decision  datasets.Decision
+	strategy  openai.Strategy
+	proposed  policy.Distribution
+	plan      []*catalog.Arm
+	features  []byte
+	decided   time.Duration
+
+	holds    []hold
+	recorded bool
+	// waited is the time spent waiting for vendors, which is not our overhead.
+	waited  time.Duration
+	outcome datasets.Outcome
+	wrote   bool
+	status  int
+	err     error
+}
+
+// begin takes a round from the pool and names it.
+func (g *Gateway) begin(w http.ResponseWriter, req *http.Request) *round {
+	r := g.rounds.Get().(*round)
+	r.g, r.w, r.req, r.started = g, w, req, g.o.Now()
+	r.router = g.router.Load()
+	r.id = newRoundID(r.started)
+	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
+	r.status = http.StatusOK
+	return r
+}
+
+// newRoundID is "rnd_" and a ULID: sorted by time, unique by 80 random bits.
+func newRoundID(now time.Time) datasets.RoundID {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(now)) // fails in the year 10889
+	binary.BigEndian.PutUint16(id[6:], uint16(rand.Uint32()))
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	return datasets.RoundID("rnd_" + id.String())
+}
+
+// requestID takes the client's id where it is at most 128 visible ASCII characters.
+func requestID(sent string, id datasets.RoundID) string {
+	valid := sent != "" && len(sent) <= 128
+	for i := 0; valid && i < len(sent); i++ {
+		valid = sent[i] > ' ' && sent[i] < 0x7f
+	}
+	if valid {
+		return sent
+	}
+	return "req_" + strings.TrimPrefix(string(id), "rnd_")
+}
+
+// end ends whatever serve began: it contains a panic, settles or releases the money, journals the outcome, and answers
+// the client where nothing was answered.
+func (r *round) end() {
+	if p := recover(); p != nil {
+		r.g.o.Log.Error("panic in a request", "round", r.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		r.err = openai.NewError(openai.InternalError, "internal error")
+	}
+	if r.granted {
+		r.grant.Release()
+	}
+	if r.recorded {
+		r.finish()
+	} else {
+		r.releaseHolds()
+	}
+	code := ""
+	if r.err != nil {
+		e := openai.AsError(r.err)
+		code = string(e.Code)
+		if e.Code == openai.InternalError {
+			r.g.o.Log.Error("request failed", "round", r.id, "error", r.err)
+		}
+		if !r.wrote {
+			r.status = e.Status
+			r.head()
+			openai.WriteError(r.w, e, r.requestID, string(r.id))
+		}
+	}
+	total := r.g.o.Now().Sub(r.started)
+	r.g.surface.End(telemetry.Done{
+		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,
+		Duration: total, Overhead: total - r.waited,
+	})
+	r.recycle()
+}
+
+// recycle clears what must not be seen by the next request and keeps the memory.
+func (r *round) recycle() {
+	if r.body.Cap() > bodyKeepMax {
+		r.body = bytes.Buffer{}
+	}
+	r.body.Reset()
+	g, candidates := r.g, r.decision.Case.Candidates
+	clear(candidates)
+	clear(r.plan)
+	*r = round{
+		body: r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
+		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], holds: r.holds[:0],
+	}
+	r.decision.Case.Candidates = candidates[:0]
+	g.rounds.Put(r)
+}
+
+// authenticate finds out who asks.
+func (r *round) authenticate() error {
+	p, err := r.g.o.Auth.Authenticate(r.req.Header)
+	if err != nil {
+		return authError(err)
+	}
+	r.principal = p
+	return nil
+}
+
+// authError is the wire's error of a key that was refused.
+func authError(err error) error {
+	switch {
+	case errors.Is(err, governance.ErrNoKey):
+		return openai.NewError(openai.InvalidAPIKey, "no API key was sent; send it as Authorization: Bearer <key>")
+	case errors.Is(err, governance.ErrExpired):
+		return openai.NewError(openai.KeyExpired, "the API key is expired or disabled")
+	}
+	return openai.NewError(openai.InvalidAPIKey, "the API key is not known here")
+}
+
+// decode reads the body to its end and takes from it what routing needs.
+func (r *round) decode() error {
+	if r.req.ContentLength > int64(r.g.o.BodyMax) {
+		return openai.NewError(openai.RequestTooLarge, "the body has %d bytes; at most %d are read", r.req.ContentLength, r.g.o.BodyMax)
+	}
+	_, err := r.body.ReadFrom(io.LimitReader(r.req.Body, int64(r.g.o.BodyMax)+1))
+	if err != nil {
+		return openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
+	}
+	if r.wire, err = openai.Decode(r.body.Bytes(), openai.DecodeOptions{BodyMax: r.g.o.BodyMax}); err != nil {
+		return err
+	}
+	if err := openai.ApplyHeaders(r.wire, r.req.Header); err != nil {
+		return err
+	}
+	return r.unsupported()
+}
+
+// unsupported refuses what was asked for and cannot be done yet: a constraint must not be silently ignored.
+func (r *round) unsupported() error {
+	o := &r.wire.Tradewind
+	for _, f := range [...]struct {
+		name string
+		set  bool
+	}{
+		{"tradewind.gates", len(o.Gates) > 0}, {"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes},
+		{"model", r.wire.Target.Group != ""},
+	} {
+		if f.set {
+			e := openai.NewError(openai.UnsupportedRoutingField, "%s is not configured here", f.name)
+			e.Param = f.name
+			return e
+		}
+	}
+	return nil
+}
+
+// admit takes a place under the key's rates and concurrency.
+func (r *round) admit() error {
+	grant, refusal := r.g.o.Quota.Admit(r.principal.KeyID, r.principal.Limits, int(r.wire.InputBound()/4)+1)
+	if refusal != nil {
+		rateHead(r.w.Header(), refusal.Requests, refusal.Tokens)
+		e := openai.NewError(openai.RateLimitExceeded, "the key's limit of %d %s is reached", refusal.Limit, refusal.Kind)
+		e.RetryAfter, e.Reason = refusal.RetryAfter, "rate_limited_"+string(refusal.Kind)
+		return e
+	}
+	r.grant, r.granted = grant, true
+	rateHead(r.w.Header(), grant.Requests, grant.Tokens)
+	return nil
+}
+
+// rateHead sets the headers of the limits that are set, in OpenAI's form.
+func rateHead(h http.Header, requests, tokens quota.Meter) {
+	for _, m := range [...]struct {
+		name string
+		quota.Meter
+	}{{"Requests", requests}, {"Tokens", tokens}} {
+		if m.Limit == 0 {
+			continue
+		}
+		h.Set("X-Ratelimit-Limit-"+m.name, strconv.Itoa(m.Limit))
+		h.Set("X-Ratelimit-Remaining-"+m.name, strconv.Itoa(m.Remaining))
+		h.Set("X-Ratelimit-Reset-"+m.name, m.Reset.String())
+	}
+}
+
+// extract computes the features.
+func (r *round) extract() {
+	r.decided = -r.since()
+	r.router.extractor.Extract(&r.context, &r.wire.Prompt)
+}
+
+// since is the time since the request began.
+func (r *round) since() time.Duration { return r.g.o.Now().Sub(r.started) }

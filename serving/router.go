@@ -1,0 +1,179 @@
+package serving
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// Router is a trained router joined with the arms that are served. It is immutable; a new artifact is a new Router.
+// Without an artifact, and for an arm that the artifact never saw, the estimates are the declared tier's: the same for
+// every prompt, and marked as unproven by their error.
+type Router struct {
+	arms       []catalog.Arm
+	classifier *classifier.Classifier
+	extractor  *features.Extractor
+	version    string
+	spec       string
+	// at[i] is the artifact's index of arms[i], or -1.
+	at       []int
+	fallback int
+}
+
+// priors are what a tier stands for until something was measured. They order arms; they promise nothing.
+var priors = map[catalog.Tier]float64{
+	catalog.TierUnknown: .55, catalog.TierSmall: .60, catalog.TierMedium: .70, catalog.TierLarge: .78, catalog.TierFrontier: .84,
+}
+
+const (
+	// priorErr is the standard error of a prior, wide enough that a floor or a guard in force holds it back.
+	priorErr = .15
+	// priorTokens is the length of an answer of an arm that was never seen answering.
+	priorTokens = 400
+	// freshLambda is the price of a dollar on a fresh install: high, so that among arms which the guard takes for equals
+	// the cheapest serves.
+	freshLambda = 1000
+)
+
+// NewRouter joins an artifact (nil on a fresh install) with the arms that are served.
+func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
+	if len(arms) == 0 {
+		return nil, fmt.Errorf("serving: no arm to route to")
+	}
+	r := &Router{arms: arms, classifier: c, spec: features.DefaultSpec().Digest(), at: make([]int, len(arms)), fallback: -1}
+	for i := range arms {
+		r.at[i] = -1
+		if c != nil {
+			r.at[i] = artifactIndex(c.Arms(), arms[i].ID)
+			if r.at[i] == c.Fallback() {
+				r.fallback = i
+			}
+		}
+	}
+	if r.fallback < 0 {
+		r.fallback = r.bestPrior()
+	}
+	if c == nil {
+		extractor, err := features.New(features.DefaultSpec(), nil)
+		r.extractor = extractor
+		return r, err
+	}
+	r.extractor, r.version = c.Extractor(), string(c.Digest())
+	return r, nil
+}
+
+// artifactIndex finds an arm by its whole id, else by the provider's name of the model: public tables know no providers.
+func artifactIndex(names []catalog.ArmID, id catalog.ArmID) int {
+	if i := slices.Index(names, id); i >= 0 {
+		return i
+	}
+	return slices.Index(names, catalog.ArmID(id.Model()))
+}
+
+// bestPrior is the measured arm, else any, of the highest tier; the cheaper of equals.
+func (r *Router) bestPrior() int {
+	best := 0
+	for i := range r.arms {
+		a, b := &r.arms[i], &r.arms[best]
+		order := cmp.Or(
+			-cmp.Compare(min(r.at[i], 0), min(r.at[best], 0)),
+			-cmp.Compare(priors[a.Tier], priors[b.Tier]),
+			cmp.Compare(a.Prices.Output, b.Prices.Output),
+		)
+		if order < 0 {
+			best = i
+		}
+	}
+	return best
+}
+
+// Version is the digest of the artifact, empty on a fresh install.
+func (r *Router) Version() string { return r.version }
+
+// Unmeasured lists the served arms that the artifact never saw.
+func (r *Router) Unmeasured() []catalog.ArmID {
+	var ids []catalog.ArmID
+	for i, at := range r.at {
+		if at < 0 {
+			ids = append(ids, r.arms[i].ID)
+		}
+	}
+	return ids
+}
+
+// Fallback is the arm that serves where nothing better is proven.
+func (r *Router) Fallback() catalog.ArmID { return r.arms[r.fallback].ID }
+
+// estimate fills the candidates' estimates from the features and returns the prompt's complexity.
+func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates []policy.Candidate) (complexity float64) {
+	measured := r.classifier != nil && r.at[r.fallback] >= 0
+	if r.classifier != nil {
+		r.classifier.Estimate(e, x)
+		complexity = e.Complexity
+	}
+	reference := priors[r.arms[r.fallback].Tier]
+	for i := range candidates {
+		c, prior := &candidates[i], priors[r.arms[i].Tier]
+		j := r.at[i]
+		switch {
+		case j >= 0 && measured:
+			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.Score[j], e.Gap[j], e.GapErr[j]
+		case j >= 0: // measured, but not against the arm that is the fallback here
+			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.Score[j], e.Quality[j]-reference, priorErr
+		default:
+			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = prior, priorErr, prior, prior-reference, 0
+			if r.classifier != nil {
+				c.Gap, c.GapErr = min(prior-reference, 0), priorErr
+			}
+		}
+		c.OutputTokens = priorTokens
+		if j >= 0 && r.classifier.KnowsTokens(j) {
+			c.OutputTokens = e.OutputTokens[j]
+		}
+	}
+	if r.classifier == nil {
+		complexity = 1 - reference
+	}
+	return complexity
+}
+
+// objective is what a strategy asks of the policy.
+type objective struct {
+	lambda       float64
+	guard        policy.Guard
+	latencyFirst bool
+	certified    bool
+}
+
+// tolerances are the quality, as a share of the fallback's, that a strategy may give up where nothing was certified.
+var tolerances = map[openai.Strategy]float64{
+	openai.StrategyQuality: 0, openai.StrategyBalanced: .01, openai.StrategyCost: .05, openai.StrategyLatency: .05, openai.StrategyAvailability: .01,
+}
+
+// objective translates a strategy. A certified λ needs no guard: the certificate covers all that it does. Elsewhere an
+// arm serves only where the guard admits it.
+func (r *Router) objective(s openai.Strategy) objective {
+	o := objective{guard: policy.Guard{On: true, Z: .5, Tolerance: tolerances[s]}, latencyFirst: s == openai.StrategyLatency}
+	if s == openai.StrategyLatency || s == openai.StrategyQuality {
+		return o
+	}
+	if r.classifier == nil {
+		o.lambda, o.guard.Z = freshLambda, 0
+		return o
+	}
+	name := s
+	if s == openai.StrategyAvailability {
+		name = openai.StrategyBalanced
+	}
+	if t, ok := r.classifier.Target(string(name)); ok {
+		o.lambda, o.certified = t.Lambda, t.Certified
+		o.guard.On = !t.Certified
+	}
+	return o
+}
