@@ -1,0 +1,399 @@
+// Package openai is the wire of OpenAI's chat API: requests in, answers, streams and errors out.
+//
+// A request is read in one strict pass over its bytes and is never turned into structs and back: what routing needs is
+// taken out, and the body for a vendor is spliced from the same bytes, so that fields this package has never heard of
+// arrive as they were sent. It is strict about what it uses (duplicate keys, wrong types, unknown members of the
+// tradewind object) and indifferent to the rest. It holds no state, makes no choice and calls nobody: choosing is
+// package serving's work and calling is package upstream's.
+package openai
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// Defaults and limits of a request's body.
+const (
+	// BodyMax and DepthMax are the defaults of DecodeOptions.
+	BodyMax  = 32 << 20
+	DepthMax = 64
+	// MessagesMax bounds the conversation, PartsMax the parts of one message, ToolsMax the tools, AnswersMax is the
+	// most answers (n) that one request may ask for, OutputMax the most output tokens.
+	MessagesMax = 16384
+	PartsMax    = 4096
+	ToolsMax    = 4096
+	AnswersMax  = 128
+	OutputMax   = 1 << 30
+	// UserMax bounds the user field in bytes.
+	UserMax = 1024
+)
+
+// DecodeOptions limits what Decode accepts. The zero value is the default.
+type DecodeOptions struct {
+	BodyMax  int
+	DepthMax int
+}
+
+// Validate refuses negative limits.
+func (o DecodeOptions) Validate() error {
+	if o.BodyMax < 0 || o.DepthMax < 0 {
+		return errors.New("openai: limits of a body must not be negative")
+	}
+	return nil
+}
+
+// Request is a chat request. It refers to the body it was decoded from, which must not change while it is in use.
+type Request struct {
+	// Model is the model value as sent and Target what it asks for.
+	Model  string
+	Target Target
+	Stream bool
+	// IncludeUsage says that the client asked for the usage of a stream.
+	IncludeUsage bool
+	// MaxTokens is the client's own cap on output tokens, the larger one where both fields were sent, 0 when there is none.
+	MaxTokens int
+	// N is the number of answers asked for, at least 1.
+	N int
+	// Needs are the capabilities that an arm must have.
+	Needs  catalog.Capability
+	Prompt features.Prompt
+	User   string
+	// Tradewind is what the request says about its own routing.
+	Tradewind Options
+
+	body    []byte
+	members []member
+	store   [24]member
+	// strategy is what OpenRouter's provider.sort asked for, the lowest precedence that a request has.
+	strategy     Strategy
+	sessions     sessions
+	includeUsage span
+	bytesOfText  int64
+	bytesOfRest  int64
+	seen         uint64
+}
+
+// field is a top-level field that Decode reads; all others are kept and not read.
+type field uint8
+
+const (
+	fOther field = iota
+	fModel
+	fMessages
+	fStream
+	fStreamOptions
+	fMaxTokens
+	fMaxCompletionTokens
+	fN
+	fTools
+	fFunctions
+	fToolChoice
+	fResponseFormat
+	fReasoningEffort
+	fReasoning
+	fUser
+	fMetadata
+	fCacheKey
+	// Fields from here on are about routing and never reach a vendor.
+	fTradewind
+	fModels
+	fRoute
+	fProvider
+	fSessionID
+	fFallbacks
+	fDisableFallbacks
+	fNumRetries
+	fPlugins
+	fTransforms
+	fUsage
+	fProviderOptions
+)
+
+var fieldNames = [...]string{
+	fOther: "", fModel: "model", fMessages: "messages", fStream: "stream", fStreamOptions: "stream_options",
+	fMaxTokens: "max_tokens", fMaxCompletionTokens: "max_completion_tokens", fN: "n", fTools: "tools",
+	fFunctions: "functions", fToolChoice: "tool_choice", fResponseFormat: "response_format",
+	fReasoningEffort: "reasoning_effort", fReasoning: "reasoning", fUser: "user", fMetadata: "metadata",
+	fCacheKey: "prompt_cache_key", fTradewind: "tradewind", fModels: "models", fRoute: "route",
+	fProvider: "provider", fSessionID: "session_id", fFallbacks: "fallbacks",
+	fDisableFallbacks: "disable_fallbacks", fNumRetries: "num_retries", fPlugins: "plugins",
+	fTransforms: "transforms", fUsage: "usage", fProviderOptions: "providerOptions",
+}
+
+// fieldOf finds a key among the fields. A key that differs from one only in case is refused: a vendor that reads keys
+// without regard to case would obey it where we did not.
+func fieldOf(key []byte) (field, error) {
+	ascii := isASCII(key)
+	for f := fModel; int(f) < len(fieldNames); f++ {
+		if name := fieldNames[f]; len(key) == len(name) || !ascii {
+			if string(key) == name {
+				return f, nil
+			}
+			if bytes.EqualFold(key, []byte(name)) {
+				return 0, badParam(name, "must be spelled in lower case (%.64q was sent)", key)
+			}
+		}
+	}
+	return fOther, nil
+}
+
+func isASCII(b []byte) bool {
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// member is one top-level member of the body.
+type member struct {
+	key, value span
+	field      field
+}
+
+// Decode reads a whole body in one pass. Every failure is an *Error. What it accepts is valid JSON to encoding/json.
+func Decode(body []byte, o DecodeOptions) (*Request, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.BodyMax == 0 {
+		o.BodyMax = BodyMax
+	}
+	if o.DepthMax == 0 {
+		o.DepthMax = DepthMax
+	}
+	if len(body) > o.BodyMax {
+		return nil, NewError(RequestTooLarge, "the body has more than %d bytes", o.BodyMax)
+	}
+	if !utf8.Valid(body) {
+		return nil, NewError(InvalidRequest, "the body is not valid UTF-8")
+	}
+	r := &Request{body: body, N: 1}
+	r.members = r.store[:0]
+	s := &scanner{b: body, depthMax: o.DepthMax}
+	if err := s.document(func() error { return r.top(s) }); err != nil {
+		var bad *syntaxError
+		if errors.As(err, &bad) {
+			return nil, NewError(InvalidRequest, "the body is not a valid JSON object: %v", bad)
+		}
+		return nil, err
+	}
+	for _, f := range [...]field{fModel, fMessages} {
+		if r.seen&(1<<f) == 0 {
+			return nil, badParam(fieldNames[f], "is missing")
+		}
+	}
+	r.Target = ParseModel(r.Model)
+	r.Tradewind.Session = firstOf(r.sessions.tradewind, r.sessions.body, r.sessions.cacheKey)
+	return r, nil
+}
+
+func (r *Request) top(s *scanner) error {
+	return s.members(func(key []byte) error {
+		m := member{key: s.key}
+		var err error
+		if m.field, err = fieldOf(key); err != nil {
+			return err
+		}
+		m.value.from = s.i
+		if m.field == fOther {
+			err = r.other(s)
+		} else if r.seen |= 1 << m.field; m.field < fTradewind {
+			err = r.standard(s, m.field)
+		} else {
+			err = r.routing(s, m.field)
+		}
+		m.value.to = s.i
+		r.members = append(r.members, m)
+		return err
+	})
+}
+
+// other reads a field that is only passed on. Unless it is a plain number or switch it may hold text that the vendor
+// bills as input (predictions, search options), so its bytes count toward the bound.
+func (r *Request) other(s *scanner) error {
+	v, err := s.value()
+	if err == nil && (s.b[v.from] == '"' || s.b[v.from] == '{' || s.b[v.from] == '[') {
+		r.bytesOfRest += int64(v.to - v.from)
+	}
+	return err
+}
+
+// standard reads one of OpenAI's own fields.
+func (r *Request) standard(s *scanner, f field) (err error) {
+	name := fieldNames[f]
+	switch f {
+	case fModel:
+		if r.Model, err = s.text(name, NameMax); err == nil && r.Model == "" {
+			err = badParam(name, "must not be empty")
+		}
+		return err
+	case fMessages:
+		return r.messages(s)
+	}
+	if s.null() {
+		return nil
+	}
+	switch f {
+	case fStream:
+		r.Stream, err = s.boolean(name)
+	case fStreamOptions:
+		err = r.streamOptions(s)
+	case fMaxTokens, fMaxCompletionTokens:
+		var n int
+		n, err = s.integer(name, 1, OutputMax)
+		r.MaxTokens = max(r.MaxTokens, n)
+	case fN:
+		r.N, err = s.integer(name, 1, AnswersMax)
+	case fTools, fFunctions:
+		err = r.tools(s, name)
+	case fToolChoice:
+		if !s.at('"') && !s.at('{') {
+			return s.wrong(name, "a string or an object")
+		}
+		err = s.skip()
+	case fResponseFormat:
+		err = r.responseFormat(s)
+	case fReasoningEffort:
+		var effort string
+		if effort, err = s.text(name, NameMax); effort != "none" {
+			r.Needs |= catalog.Reasoning
+		}
+	case fReasoning:
+		err = r.reasoning(s)
+	case fUser:
+		r.User, err = s.text(name, UserMax)
+	case fMetadata:
+		if !s.at('{') {
+			return s.wrong(name, "an object")
+		}
+		err = s.members(func([]byte) error { return s.skip() })
+	case fCacheKey:
+		r.sessions.cacheKey, err = s.text(name, UserMax)
+	}
+	return err
+}
+
+func (r *Request) streamOptions(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("stream_options", "an object")
+	}
+	return s.members(func(key []byte) (err error) {
+		if string(key) != "include_usage" {
+			return s.skip()
+		}
+		r.includeUsage.from = s.i
+		if !s.null() {
+			r.IncludeUsage, err = s.boolean("stream_options.include_usage")
+		}
+		r.includeUsage.to = s.i
+		return err
+	})
+}
+
+func (r *Request) tools(s *scanner, name string) error {
+	if !s.at('[') {
+		return s.wrong(name, "an array")
+	}
+	from, n := s.i, 0
+	err := s.elements(func(i int) error {
+		if n = i + 1; n > ToolsMax {
+			return badParam(name, "must have at most %d entries", ToolsMax)
+		}
+		if !s.at('{') {
+			return s.wrong(fmt.Sprintf("%s[%d]", name, i), "an object")
+		}
+		return s.skip()
+	})
+	if n > 0 {
+		r.Needs |= catalog.Tools
+		r.Prompt.Tools += n
+		r.Prompt.ToolBytes += s.i - from
+	}
+	return err
+}
+
+func (r *Request) responseFormat(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("response_format", "an object")
+	}
+	from, kind := s.i, ""
+	err := s.members(func(key []byte) (err error) {
+		if string(key) == "type" {
+			kind, err = s.text("response_format.type", NameMax)
+			return err
+		}
+		return s.skip()
+	})
+	if err != nil {
+		return err
+	}
+	switch r.bytesOfRest += int64(s.i - from); kind {
+	case "":
+		return badParam("response_format.type", "is missing")
+	case "json_schema":
+		r.Needs |= catalog.JSONSchema
+		r.Prompt.JSONFormat = true
+	case "json_object":
+		r.Prompt.JSONFormat = true
+	}
+	return nil
+}
+
+// reasoning reads the object form of reasoning_effort; it asks for reasoning unless it switches it off.
+func (r *Request) reasoning(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("reasoning", "an object")
+	}
+	wanted := true
+	err := s.members(func(key []byte) error {
+		v, err := s.value()
+		switch text := string(v.of(s.b)); string(key) {
+		case "effort":
+			wanted = wanted && text != `"none"`
+		case "enabled":
+			wanted = wanted && text != "false"
+		}
+		return err
+	})
+	if wanted {
+		r.Needs |= catalog.Reasoning
+	}
+	return err
+}
+
+// Strategy is the strategy that the request asks for: body, then header, then the model's suffix, then OpenRouter's
+// provider.sort. It is StrategyNone where the key or the configuration must decide.
+func (r *Request) Strategy() Strategy {
+	for _, s := range [...]Strategy{r.Tradewind.Strategy, r.Target.Strategy, r.strategy} {
+		if s != StrategyNone {
+			return s
+		}
+	}
+	return StrategyNone
+}
+
+// Estimates of what InputBound cannot know from bytes.
+const (
+	tokensPerMessage    = 16
+	tokensWithTools     = 512
+	tokensPerAttachment = 4096
+)
+
+// InputBound is an upper bound of the input tokens: a byte-level vocabulary has at most one token a byte, so it is the
+// bytes of all text, tools and schemas, and a margin for each message. Attachments have no bound in bytes; with them
+// (Prompt.Attachments > 0) it is only an estimate.
+func (r *Request) InputBound() int64 {
+	n := r.bytesOfText + r.bytesOfRest + int64(r.Prompt.ToolBytes) + tokensPerAttachment*int64(r.Prompt.Attachments)
+	n += tokensPerMessage * int64(len(r.Prompt.Turns))
+	if r.Prompt.Tools > 0 {
+		n += tokensWithTools
+	}
+	return n
+}

@@ -1,0 +1,144 @@
+package openai
+
+import (
+	"sort"
+	"strings"
+)
+
+// Strategy is what a router optimizes for.
+type Strategy string
+
+// The strategies; the empty one means that nobody chose.
+const (
+	StrategyNone         Strategy = ""
+	StrategyCost         Strategy = "cost"
+	StrategyLatency      Strategy = "latency"
+	StrategyBalanced     Strategy = "balanced"
+	StrategyAvailability Strategy = "availability"
+	StrategyQuality      Strategy = "quality"
+)
+
+// Known reports whether s is one of the five strategies.
+func (s Strategy) Known() bool {
+	switch s {
+	case StrategyCost, StrategyLatency, StrategyBalanced, StrategyAvailability, StrategyQuality:
+		return true
+	}
+	return false
+}
+
+// Target is what a model value asks for.
+type Target struct {
+	// Auto says that the router chooses. Group is the configured group it chooses in, or "".
+	Auto  bool
+	Group string
+	// Strategy is the suffix of an auto name, or the strategy that OpenRouter's :floor and :nitro stand for.
+	Strategy Strategy
+	// Name is a concrete model as sent. It is looked up first as it stands ("llama3:8b", "…-v1:0"); only where that
+	// fails and Base is set is Base looked up, under Strategy.
+	Name string
+	Base string
+}
+
+// ParseModel reads a model value. It never fails: what is no auto name is a concrete name, and whether that exists is
+// for the catalog to say. An auto name with an unknown strategy is such a name too, and so will not be found.
+func ParseModel(model string) Target {
+	head, suffix, hasSuffix := strings.Cut(model, ":")
+	if rest, ok := strings.CutPrefix(head, "auto"); ok && (rest == "" || len(rest) > 1 && rest[0] == '/') {
+		t := Target{Auto: true, Group: strings.TrimPrefix(rest, "/")}
+		if !hasSuffix {
+			return t
+		}
+		if t.Strategy = suffixStrategy(suffix); t.Strategy == StrategyNone {
+			t.Strategy = Strategy(suffix)
+		}
+		if t.Strategy.Known() {
+			return t
+		}
+	}
+	t := Target{Name: model}
+	if i := strings.LastIndexByte(model, ':'); i > 0 {
+		if t.Strategy = suffixStrategy(model[i+1:]); t.Strategy != StrategyNone {
+			t.Base = model[:i]
+		}
+	}
+	return t
+}
+
+// suffixStrategy maps OpenRouter's suffixes.
+func suffixStrategy(suffix string) Strategy {
+	switch suffix {
+	case "nitro":
+		return StrategyLatency
+	case "floor":
+		return StrategyCost
+	}
+	return StrategyNone
+}
+
+// MatchGlob reports whether name fits the pattern, in which * stands for any run of characters, slashes included.
+func MatchGlob(pattern, name string) bool {
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, first) {
+		return false
+	}
+	for name = name[len(first):]; ; {
+		part, more, star := strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(name, part)
+		}
+		i := strings.Index(name, part)
+		if i < 0 {
+			return false
+		}
+		name, rest = name[i+len(part):], more
+	}
+}
+
+// Nearest returns at most n of the names, nearest to name in edits first; equal distances keep their order. Names that
+// have less than half in common are left out.
+func Nearest(name string, names []string, n int) []string {
+	if len(name) > NameMax {
+		name = name[:NameMax]
+	}
+	type scored struct {
+		name string
+		d    int
+	}
+	near := make([]scored, 0, len(names))
+	for _, c := range names {
+		if d := edits(name, c); len(c) <= NameMax && 2*d <= max(len(name), len(c)) {
+			near = append(near, scored{c, d})
+		}
+	}
+	sort.SliceStable(near, func(i, j int) bool { return near[i].d < near[j].d })
+	out := make([]string, 0, n)
+	for _, c := range near[:min(n, len(near))] {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+// edits is the Levenshtein distance in bytes.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost++
+			}
+			diag = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diag+1)
+		}
+	}
+	return row[len(b)]
+}

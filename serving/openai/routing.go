@@ -1,0 +1,278 @@
+package openai
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// This file reads the fields about routing: the tradewind object, strictly, and what is supported of OpenRouter's
+// dialect. A constraint that is not supported yet is refused and never dropped.
+
+// tradewindFields are the members of the tradewind object.
+var tradewindFields = []string{
+	"strategy", "quality_floor", "max_cost_usd", "max_latency_ms", "allow", "deny", "models", "fallback", "explore",
+	"hedge", "session_id", "tags", "gates", "explain", "policy",
+}
+
+// Longest latency and deadline that a request may name, in milliseconds.
+const millisMax = 24 * 3600 * 1000
+
+func unsupported(param string) error {
+	e := NewError(UnsupportedRoutingField, "%s is not supported", param)
+	e.Param = param
+	return e
+}
+
+func unknownField(param, name string, known []string) error {
+	e := NewError(InvalidTradewindField, "%s is not a field of tradewind", param)
+	if near := Nearest(name, known, 1); len(near) > 0 {
+		e.Message += fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	e.Param = param
+	return e
+}
+
+func (r *Request) routing(s *scanner, f field) (err error) {
+	name := fieldNames[f]
+	if s.null() {
+		return nil
+	}
+	o := &r.Tradewind
+	switch f {
+	case fTradewind:
+		return r.tradewind(s)
+	case fModels, fFallbacks:
+		var list []string
+		if list, err = s.texts(name); err == nil && len(o.Models) == 0 {
+			o.Models = list
+		}
+	case fRoute:
+		var route string
+		if route, err = s.text(name, NameMax); err == nil && route != "fallback" {
+			err = unsupported(name)
+		}
+	case fProvider:
+		err = r.provider(s)
+	case fSessionID:
+		r.sessions.body, err = s.text(name, SessionIDMax)
+	case fDisableFallbacks:
+		var off bool
+		if off, err = s.boolean(name); off && o.Fallback == Unset {
+			o.Fallback = No
+		}
+	case fPlugins, fTransforms:
+		if !s.at('[') {
+			return s.wrong(name, "an array")
+		}
+		err = s.elements(func(int) error { return unsupported(name) })
+	case fUsage: // {"include": true}: usage is always included where it may be
+		if !s.at('{') {
+			return s.wrong(name, "an object")
+		}
+		err = s.skip()
+	default:
+		err = unsupported(name)
+	}
+	return err
+}
+
+// provider reads OpenRouter's provider preferences.
+func (r *Request) provider(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("provider", "an object")
+	}
+	o := &r.Tradewind
+	return s.members(func(key []byte) error {
+		param := fmt.Sprintf("provider.%.64s", key)
+		if s.null() {
+			return nil
+		}
+		switch string(key) {
+		case "only", "ignore":
+			list, err := s.texts(param)
+			for i := range list {
+				list[i] += "/*"
+			}
+			if string(key) == "only" {
+				o.Allow = append(o.Allow, list)
+			} else {
+				o.Deny = append(o.Deny, list...)
+			}
+			return err
+		case "allow_fallbacks":
+			yes, err := s.boolean(param)
+			if !yes && o.Fallback == Unset {
+				o.Fallback = No
+			}
+			return err
+		case "sort":
+			return r.providerSort(s, param)
+		case "require_parameters": // always behaves as true
+			_, err := s.boolean(param)
+			return err
+		case "data_collection":
+			v, err := s.text(param, NameMax)
+			if err == nil && v != "allow" {
+				err = unsupported(param)
+			}
+			return err
+		case "zdr":
+			on, err := s.boolean(param)
+			if on {
+				err = unsupported(param)
+			}
+			return err
+		case "preferred_min_throughput", "preferred_max_latency": // a preference, never a filter
+			return s.skip()
+		}
+		return unsupported(param)
+	})
+}
+
+func (r *Request) providerSort(s *scanner, param string) error {
+	v, err := s.text(param, NameMax)
+	if err != nil {
+		return err
+	}
+	switch v {
+	case "price":
+		r.strategy = StrategyCost
+	case "latency", "throughput":
+		r.strategy = StrategyLatency
+	default:
+		return unsupported(param)
+	}
+	return nil
+}
+
+func (r *Request) tradewind(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("tradewind", "an object")
+	}
+	return s.members(func(key []byte) error { return r.tradewindField(s, string(key)) })
+}
+
+func (r *Request) tradewindField(s *scanner, name string) (err error) {
+	o, param := &r.Tradewind, "tradewind."+name[:min(len(name), NameMax)]
+	if !slices.Contains(tradewindFields, name) {
+		return unknownField(param, name, tradewindFields)
+	}
+	if s.null() {
+		return nil
+	}
+	switch name {
+	case "strategy":
+		var v string
+		if v, err = s.text(param, NameMax); err == nil {
+			o.Strategy, err = parseStrategy(param, v)
+		}
+	case "quality_floor":
+		err = r.qualityFloor(s, param)
+	case "max_cost_usd":
+		var lit string
+		if lit, err = s.real(param); err == nil {
+			o.MaxCost, err = parseCap(param, lit)
+		}
+	case "max_latency_ms":
+		var ms int
+		ms, err = s.integer(param, 1, millisMax)
+		o.MaxLatency = time.Duration(ms) * time.Millisecond
+	case "allow":
+		var list []string
+		list, err = s.texts(param)
+		o.Allow = append(o.Allow, list)
+	case "deny":
+		var list []string
+		list, err = s.texts(param)
+		o.Deny = append(o.Deny, list...)
+	case "models": // outranks OpenRouter's models, wherever the two stand
+		o.Models, err = s.texts(param)
+	case "fallback":
+		o.Fallback, err = s.choice(param)
+	case "explore":
+		o.Explore, err = s.choice(param)
+	case "hedge":
+		o.Hedge, err = s.choice(param)
+	case "explain":
+		o.Explain, err = s.choice(param)
+	case "session_id":
+		r.sessions.tradewind, err = s.text(param, SessionIDMax)
+	case "tags":
+		err = r.tags(s, param)
+	case "gates":
+		o.Gates, err = s.texts(param)
+	case "policy":
+		o.Policy, err = s.text(param, NameMax)
+	}
+	return err
+}
+
+func parseStrategy(param, v string) (Strategy, error) {
+	if st := Strategy(v); st.Known() {
+		return st, nil
+	}
+	return "", badParam(param, "must be one of cost, latency, balanced, availability, quality")
+}
+
+// qualityFloor reads a number or {reference, epsilon}.
+func (r *Request) qualityFloor(s *scanner, param string) error {
+	if !s.at('{') {
+		if s.at('"') || s.at('[') || s.at('t') || s.at('f') || s.at('n') {
+			return s.wrong(param, "a number or an object")
+		}
+		lit, err := s.real(param)
+		if err == nil {
+			r.Tradewind.QualityFloor, err = parseShare(param, lit)
+		}
+		return err
+	}
+	reference, epsilon := "", 0.0
+	err := s.members(func(key []byte) (err error) {
+		switch string(key) {
+		case "reference":
+			reference, err = s.text(param+".reference", NameMax)
+		case "epsilon":
+			var lit string
+			if lit, err = s.real(param + ".epsilon"); err == nil {
+				epsilon, err = parseShare(param+".epsilon", lit)
+			}
+		default:
+			err = unknownField(fmt.Sprintf("%s.%.64s", param, key), string(key), []string{"reference", "epsilon"})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if reference == "" {
+		return badParam(param+".reference", "is missing")
+	}
+	return r.Tradewind.floorReference(param, reference, epsilon)
+}
+
+func (r *Request) tags(s *scanner, param string) error {
+	if !s.at('{') {
+		return s.wrong(param, "an object of strings")
+	}
+	tags := make(map[string]string)
+	err := s.members(func(key []byte) error {
+		v, err := s.text(fmt.Sprintf("%s.%.64s", param, key), TagMax)
+		if err != nil {
+			return err
+		}
+		return addTag(tags, param, string(key), v)
+	})
+	r.Tradewind.Tags = tags
+	return err
+}
+
+func addTag(tags map[string]string, param, key, value string) error {
+	if key == "" || len(key) > TagMax || len(value) > TagMax {
+		return badParam(param, "must have keys of 1 to %d bytes and values of at most %d", TagMax, TagMax)
+	}
+	if tags[key] = value; len(tags) > TagsMax {
+		return badParam(param, "must have at most %d entries", TagsMax)
+	}
+	return nil
+}

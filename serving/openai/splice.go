@@ -1,0 +1,101 @@
+package openai
+
+import "strconv"
+
+// Upstream says what a vendor's body differs in from the client's.
+type Upstream struct {
+	// Model is the vendor's own name of the arm.
+	Model string
+	// MaxOutput is the cap on output tokens that the hold was computed with. It is sent where the client gave none or a
+	// larger one; 0 leaves the client's as it is.
+	MaxOutput int
+	// MaxTokensField is the name that the vendor gives the cap, "max_tokens" or "max_completion_tokens". Empty keeps the
+	// client's own, and means "max_tokens" where the client gave none.
+	MaxTokensField string
+	// ForceUsage asks a stream for its usage, whatever the client asked for.
+	ForceUsage bool
+	// DropMetadata leaves metadata out, for vendors that refuse it.
+	DropMetadata bool
+}
+
+// AppendUpstream appends the body for a vendor: the client's bytes with the model replaced, the fields about routing
+// removed, the cap on output set and usage asked for. Every other value is copied byte for byte.
+func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
+	dst = append(dst, '{')
+	limit := u.limit(r.MaxTokens)
+	capped, usage := false, !r.Stream || !u.ForceUsage
+	for _, m := range r.members {
+		switch {
+		case m.field >= fTradewind, m.field == fMetadata && u.DropMetadata:
+		case m.field == fModel:
+			dst = append(dst, `"model":`...)
+			dst = append(appendText(dst, u.Model), ',')
+		case (m.field == fMaxTokens || m.field == fMaxCompletionTokens) && !m.value.isNull(r.body):
+			if !capped || u.MaxTokensField == "" {
+				dst = appendCap(dst, firstOf(u.MaxTokensField, fieldNames[m.field]), u.limit(r.capOf(m, u)))
+			}
+			capped = true
+		case m.field == fMaxTokens || m.field == fMaxCompletionTokens: // null: ours takes its place, or the default does
+		case m.field == fStreamOptions && !usage:
+			dst, usage = r.appendStreamOptions(dst, m.value), true
+		default:
+			dst = append(dst, r.body[m.key.from:m.value.to]...)
+			dst = append(dst, ',')
+		}
+	}
+	if !capped && limit > 0 {
+		dst = appendCap(dst, firstOf(u.MaxTokensField, "max_tokens"), limit)
+	}
+	if !usage {
+		dst = append(dst, `"stream_options":{"include_usage":true},`...)
+	}
+	dst[len(dst)-1] = '}' // the model is always there, so there is always a comma to replace
+	return dst
+}
+
+// limit is the smaller of the client's cap and ours, 0 being none.
+func (u *Upstream) limit(client int) int {
+	if client == 0 || u.MaxOutput > 0 && u.MaxOutput < client {
+		return u.MaxOutput
+	}
+	return client
+}
+
+// capOf is the client's own cap in this member. Where both were sent and become one, it is the larger, as in the hold.
+func (r *Request) capOf(m member, u Upstream) int {
+	if u.MaxTokensField != "" {
+		return r.MaxTokens
+	}
+	n, err := strconv.Atoi(string(m.value.of(r.body)))
+	if err != nil { // Decode has checked that it is an integer
+		return r.MaxTokens
+	}
+	return n
+}
+
+func appendCap(dst []byte, name string, n int) []byte {
+	dst = append(dst, '"')
+	dst = append(dst, name...)
+	dst = append(dst, `":`...)
+	return append(strconv.AppendInt(dst, int64(n), 10), ',')
+}
+
+// appendStreamOptions copies the client's stream options with include_usage set.
+func (r *Request) appendStreamOptions(dst []byte, v span) []byte {
+	dst = append(dst, `"stream_options":`...)
+	switch {
+	case !v.isObject(r.body):
+		dst = append(dst, `{"include_usage":true}`...)
+	case r.includeUsage.there():
+		dst = append(dst, r.body[v.from:r.includeUsage.from]...)
+		dst = append(dst, "true"...)
+		dst = append(dst, r.body[r.includeUsage.to:v.to]...)
+	default:
+		dst = append(dst, `{"include_usage":true`...)
+		if nonEmpty(r.body, v) {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, r.body[v.from+1:v.to]...)
+	}
+	return append(dst, ',')
+}

@@ -1,0 +1,304 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// Answer is an answer whose first content has arrived. It must be closed. It is for one goroutine.
+type Answer struct {
+	pool    *Pool
+	arm     *catalog.Arm
+	live    *state
+	stream  bool
+	started time.Time
+	ttft    time.Duration
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stop   context.CancelFunc
+	timer  *time.Timer
+	source Stream
+
+	prelude  []Event
+	first    Event
+	hasFirst bool
+	failed   []Attempt
+	attempt  Attempt
+	ended    bool
+	closed   bool
+}
+
+// Served is the arm that answers.
+func (a *Answer) Served() *catalog.Arm { return a.arm }
+
+// TTFT is the time from the start of the attempt that answers to its first content; for an answer that is not streamed
+// it is the time of the whole.
+func (a *Answer) TTFT() time.Duration { return a.ttft }
+
+// Attempts are all attempts, the one that answers last. They are final once the answer is closed.
+func (a *Answer) Attempts() []Attempt {
+	return append(a.failed[:len(a.failed):len(a.failed)], a.attempt)
+}
+
+// Next returns the next event, also those that came before the first content. It returns io.EOF after a complete
+// answer. Any other error is an *Error, or the context's own where the client has gone; nothing follows it.
+func (a *Answer) Next() (Event, error) {
+	if len(a.prelude) > 0 {
+		ev := a.prelude[0]
+		a.prelude = a.prelude[1:]
+		return ev, nil
+	}
+	if a.hasFirst {
+		a.hasFirst = false
+		return a.first, nil
+	}
+	if a.ended {
+		return Event{}, io.EOF
+	}
+	a.timer.Reset(a.pool.o.ChunkTimeout)
+	ev, err := a.source.Next()
+	a.timer.Stop()
+	if err == nil && ev.Kind.Has(openai.HasError) {
+		err = ClassifyObject(ev.ErrorObject(), nil)
+	}
+	switch {
+	case err == nil:
+		return ev, nil
+	case err == io.EOF:
+		a.end(nil)
+		return Event{}, io.EOF
+	case a.clientGone():
+		a.end(nil)
+		return Event{}, context.Cause(a.ctx)
+	}
+	e := a.explain(err)
+	a.end(e)
+	return Event{}, e
+}
+
+func (a *Answer) clientGone() bool {
+	cause := context.Cause(a.ctx)
+	return cause != nil && cause != errStalled && cause != errDeadline
+}
+
+// ranItsCourse reports whether the arm had all the time it was due: neither the client nor its deadline ended the call.
+func (a *Answer) ranItsCourse() bool {
+	cause := context.Cause(a.ctx)
+	return cause == nil || cause == errStalled
+}
+
+// end books how the attempt ended. A client that has gone says nothing about the arm.
+func (a *Answer) end(e *Error) {
+	if a.ended {
+		return
+	}
+	a.ended = true
+	a.attempt.Err = e
+	a.attempt.Total = time.Since(a.started)
+	switch {
+	case e != nil:
+		a.attempt.Billed = true
+		if a.ranItsCourse() {
+			a.live.failed(e.Class, a.pool.o.Now())
+		}
+	case !a.clientGone():
+		a.live.succeeded()
+		if !a.stream {
+			a.live.whole(a.attempt.Total)
+		}
+	}
+}
+
+// Close ends the call. Closing an answer before its end cancels the vendor's work.
+func (a *Answer) Close() error {
+	if a.closed {
+		return nil
+	}
+	a.closed = true
+	if !a.ended {
+		a.ended = true
+		a.attempt.Total = time.Since(a.started)
+		a.cancel(context.Canceled)
+	}
+	a.release()
+	a.stop()
+	return nil
+}
+
+// release frees the attempt's connection and timer.
+func (a *Answer) release() {
+	a.timer.Stop()
+	if a.source != nil {
+		_ = a.source.Close() // the call is over; what its connection says now changes nothing
+	}
+	a.cancel(context.Canceled)
+}
+
+// explain makes an *Error of whatever ended a call.
+func (a *Answer) explain(err error) *Error {
+	switch cause := context.Cause(a.ctx); {
+	case cause == errStalled:
+		return &Error{Class: TimedOut, Message: "the provider did not answer in time", Err: err}
+	case cause == errDeadline:
+		return &Error{Class: TimedOut, Message: "the request's deadline passed", Err: err}
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &Error{Class: TimedOut, Message: "the connection timed out", Err: err}
+	}
+	return &Error{Class: Connect, Message: "the provider could not be reached", Err: err}
+}
+
+// Failure is a request that nobody answered.
+type Failure struct {
+	Attempts []Attempt
+	// Cause is context.Canceled where the client has gone, the deadline's error where that passed, and nil otherwise.
+	Cause error
+}
+
+// Error names the cause or the last attempt's error.
+func (f *Failure) Error() string {
+	if f.Cause != nil {
+		return f.Cause.Error()
+	}
+	if e := f.Last(); e != nil {
+		return e.Error()
+	}
+	return "upstream: no candidate"
+}
+
+// Unwrap gives the cause, so that errors.Is(err, context.Canceled) tells a client that has gone.
+func (f *Failure) Unwrap() error { return f.Cause }
+
+// Last is the error of the last attempt, nil where none was made.
+func (f *Failure) Last() *Error {
+	if len(f.Attempts) == 0 {
+		return nil
+	}
+	return f.Attempts[len(f.Attempts)-1].Err
+}
+
+// Wire is the error that the client gets.
+func (f *Failure) Wire() *openai.Error {
+	last := f.Last()
+	var e *openai.Error
+	switch {
+	case f.Cause != nil:
+		e = openai.NewError(openai.Timeout, "the request's deadline passed before any provider answered")
+	case last == nil:
+		return openai.NewError(openai.NoHealthyUpstream, "no provider is available")
+	case last.Class == BadRequest || last.Class == ContentPolicy || last.Class == ContextLength:
+		return last.Wire()
+	case f.allRateLimited():
+		e = openai.NewError(openai.UpstreamRateLimited, "every provider is rate-limited")
+		e.RetryAfter = f.shortestWait()
+	default:
+		e = openai.NewError(openai.UpstreamFailed, "no provider answered: %s", last.Wire().Message)
+		if f.providers() >= 2 {
+			e.ShouldRetry = openai.No
+		}
+	}
+	e.Extra = map[string]any{"attempts": WireAttempts(f.Attempts)}
+	return e
+}
+
+// Wire is the error as a client may see it: the vendor's own words where the request was at fault, and no more than
+// the class where the vendor or its key was.
+func (e *Error) Wire() *openai.Error {
+	var out *openai.Error
+	switch e.Class {
+	case BadRequest:
+		out = openai.NewError(openai.InvalidRequest, "%s", e.Message)
+		if out.Param = e.Param; e.Code != "" {
+			out.Code = openai.Code(e.Code)
+		}
+		if e.Status >= 400 && e.Status < 500 {
+			out.Status = e.Status
+		}
+	case ContextLength:
+		out = openai.NewError(openai.ContextLengthExceeded, "%s", e.Message)
+	case ContentPolicy:
+		out = openai.NewError(openai.ContentFilter, "%s", e.Message)
+	case RateLimited:
+		out = openai.NewError(openai.UpstreamRateLimited, "the provider is rate-limited")
+		out.RetryAfter = e.RetryAfter
+	case Auth:
+		out = openai.NewError(openai.UpstreamFailed, "the provider refused the gateway's credentials")
+	case ModelGone:
+		out = openai.NewError(openai.UpstreamFailed, "the provider does not know the model")
+	default:
+		out = openai.NewError(openai.UpstreamFailed, "%s", e.Message)
+	}
+	return out
+}
+
+// WireAttempt is an attempt as it stands in decisions and errors.
+type WireAttempt struct {
+	Model      catalog.ArmID `json:"model"`
+	StartedAt  time.Time     `json:"started_at"`
+	Outcome    string        `json:"outcome"`
+	HTTPStatus int           `json:"http_status,omitempty"`
+	ErrorClass Class         `json:"error_class,omitempty"`
+	TotalMS    float64       `json:"total_ms"`
+}
+
+// WireAttempts are the attempts as a client may see them.
+func WireAttempts(attempts []Attempt) []WireAttempt {
+	out := make([]WireAttempt, len(attempts))
+	for i, a := range attempts {
+		out[i] = WireAttempt{Model: a.Arm, StartedAt: a.StartedAt, Outcome: a.Outcome(), TotalMS: float64(a.Total) / float64(time.Millisecond)}
+		if a.Err != nil {
+			out[i].HTTPStatus, out[i].ErrorClass = a.Err.Status, a.Err.Class
+		} else {
+			out[i].HTTPStatus = http.StatusOK
+		}
+	}
+	return out
+}
+
+// Outcome is "ok" or "failed".
+func (a *Attempt) Outcome() string {
+	if a.Err != nil {
+		return "failed"
+	}
+	return "ok"
+}
+
+func (f *Failure) allRateLimited() bool {
+	for _, a := range f.Attempts {
+		if a.Err == nil || a.Err.Class != RateLimited {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *Failure) shortestWait() time.Duration {
+	var shortest time.Duration
+	for _, a := range f.Attempts {
+		if w := a.Err.RetryAfter; w > 0 && (shortest == 0 || w < shortest) {
+			shortest = w
+		}
+	}
+	return shortest
+}
+
+func (f *Failure) providers() int {
+	seen := map[string]bool{}
+	for _, a := range f.Attempts {
+		seen[a.Arm.Provider()] = true
+	}
+	return len(seen)
+}

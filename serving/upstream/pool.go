@@ -1,0 +1,332 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// Options configure a Pool. Zero values take the defaults named with each field.
+type Options struct {
+	// Providers by the part of an arm's id before the first slash.
+	Providers map[string]Provider
+	// FirstTokenTimeout bounds the wait for the first content of a stream (60 s), ChunkTimeout that for each further
+	// event (60 s). AnswerTimeout bounds an answer that is not streamed while another arm could still be tried (300 s).
+	FirstTokenTimeout time.Duration
+	ChunkTimeout      time.Duration
+	AnswerTimeout     time.Duration
+	// RequestTimeout bounds all attempts together, answer included (600 s).
+	RequestTimeout time.Duration
+	// MaxAttempts bounds the attempts of one request (3).
+	MaxAttempts int
+	// FailoverOnPolicy lets another arm try what one refused for its content.
+	FailoverOnPolicy bool
+	// Seed makes the jitter of retries repeatable.
+	Seed uint64
+	// Now is the clock (time.Now).
+	Now func() time.Time
+}
+
+// Validate refuses negative limits.
+func (o *Options) Validate() error {
+	if o.FirstTokenTimeout < 0 || o.ChunkTimeout < 0 || o.AnswerTimeout < 0 || o.RequestTimeout < 0 || o.MaxAttempts < 0 {
+		return errors.New("upstream: timeouts and attempts must not be negative")
+	}
+	for name, p := range o.Providers {
+		if p == nil {
+			return fmt.Errorf("upstream: provider %q is nil", name)
+		}
+	}
+	return nil
+}
+
+// Pool makes attempts at arms and remembers how they fare. It is safe for concurrent use.
+type Pool struct {
+	o    Options
+	arms sync.Map // catalog.ArmID → *state
+
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+// New makes a pool.
+func New(o Options) (*Pool, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&o.FirstTokenTimeout, time.Minute}, {&o.ChunkTimeout, time.Minute},
+		{&o.AnswerTimeout, 5 * time.Minute}, {&o.RequestTimeout, 10 * time.Minute},
+	} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = 3
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Pool{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}, nil
+}
+
+// Plan is one request: the arms that may answer it, in order.
+type Plan struct {
+	// Candidates in order of preference. With one there is no failover, only the retry of a transient failure.
+	Candidates []*catalog.Arm
+	// Body makes the body for an arm. It is called once an attempt.
+	Body   func(arm *catalog.Arm) []byte
+	Stream bool
+	Header http.Header
+	// Single allows one attempt and no more (fallback: false).
+	Single bool
+	// Timeout is the client's own deadline for the whole request; it can only shorten the pool's.
+	Timeout time.Duration
+	// OnAttempt is asked before each attempt and may refuse it, for example because no further hold can be taken. The
+	// failed attempts so far are given; Billed tells which may cost money. The error ends the request. It may be nil.
+	OnAttempt func(arm *catalog.Arm, failed []Attempt) error
+}
+
+// Attempt is one call to one arm.
+type Attempt struct {
+	Arm       catalog.ArmID
+	StartedAt time.Time
+	// Err is nil for the attempt that answered. It may still be running then, and later break off.
+	Err *Error
+	// FirstContent is 0 where no content arrived. Total is set when the attempt ends.
+	FirstContent time.Duration
+	Total        time.Duration
+	// Billed says that the vendor may have begun to bill although the attempt failed.
+	Billed bool
+}
+
+// The two ways in which a wait ends that is nobody's cancellation.
+var (
+	errStalled  = errors.New("upstream: the vendor sent nothing in time")
+	errDeadline = errors.New("upstream: the request's deadline passed")
+)
+
+// Do makes attempts until the first content arrives and returns the answer that it begins. Failures before it go on to
+// the next candidate by their class; after it there is no switching. The error is a *Failure, or what OnAttempt or the
+// client's own context said.
+func (p *Pool) Do(ctx context.Context, plan *Plan) (*Answer, error) {
+	limit := p.o.RequestTimeout
+	if plan.Timeout > 0 {
+		limit = min(limit, plan.Timeout)
+	}
+	ctx, stop := context.WithTimeoutCause(ctx, limit, errDeadline)
+	run := &run{pool: p, plan: plan, queue: p.order(plan.Candidates)}
+	a, err := run.attempts(ctx)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	a.stop = stop
+	return a, nil
+}
+
+// order puts ejected arms behind the healthy ones and keeps the order otherwise.
+func (p *Pool) order(arms []*catalog.Arm) []*catalog.Arm {
+	now := p.o.Now()
+	queue := make([]*catalog.Arm, 0, len(arms))
+	for _, wantEjected := range [...]bool{false, true} {
+		for _, a := range arms {
+			if p.live(a.ID).ejected(now) == wantEjected {
+				queue = append(queue, a)
+			}
+		}
+	}
+	return queue
+}
+
+// run is the state of one request before its first content.
+type run struct {
+	pool   *Pool
+	plan   *Plan
+	queue  []*catalog.Arm
+	failed []Attempt
+	// again says that the one retry of the same arm is used up.
+	again bool
+}
+
+func (r *run) attempts(ctx context.Context) (*Answer, error) {
+	most := r.pool.o.MaxAttempts
+	if r.plan.Single {
+		most = 1
+	}
+	for len(r.queue) > 0 {
+		arm := r.queue[0]
+		r.queue = r.queue[1:]
+		if r.plan.OnAttempt != nil {
+			if err := r.plan.OnAttempt(arm, r.failed); err != nil {
+				return nil, err
+			}
+		}
+		last := len(r.queue) == 0 || len(r.failed)+1 >= most
+		a, failed := r.pool.try(ctx, r.plan, arm, last)
+		if failed == nil {
+			a.failed = r.failed
+			return a, nil
+		}
+		r.failed = append(r.failed, *failed)
+		if ctx.Err() != nil {
+			break
+		}
+		if len(r.failed) >= most || !failed.Err.Class.failover(r.pool.o.FailoverOnPolicy) {
+			break
+		}
+		if wait, retry := r.next(arm, failed.Err); retry {
+			r.again = true
+			r.queue = append(r.queue, arm)
+			if !sleep(ctx, wait) {
+				break
+			}
+		}
+	}
+	return nil, r.failure(ctx)
+}
+
+// next removes the candidates that the failure rules out and decides, where none is left, whether the same arm is worth
+// another attempt and after what wait.
+func (r *run) next(tried *catalog.Arm, e *Error) (time.Duration, bool) {
+	if e.Class == ContextLength {
+		larger := r.queue[:0]
+		for _, a := range r.queue {
+			if a.ContextTokens > tried.ContextTokens {
+				larger = append(larger, a)
+			}
+		}
+		r.queue = larger
+	}
+	if len(r.queue) > 0 || r.again {
+		return 0, false
+	}
+	if e.Class == RateLimited {
+		return e.RetryAfter, e.RetryAfter > 0 && e.RetryAfter <= retryWaitMax
+	}
+	return r.pool.jitter(), e.Class.again()
+}
+
+// retryWaitMax is the longest Retry-After that a request waits for.
+const retryWaitMax = 2 * time.Second
+
+// jitter is a wait of 0.25 to 1 s.
+func (p *Pool) jitter() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 250*time.Millisecond + time.Duration(p.rng.Int64N(int64(750*time.Millisecond)))
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// failure is the error of a request that nobody answered.
+func (r *run) failure(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if cause != nil && cause != errDeadline && !errors.Is(cause, context.DeadlineExceeded) {
+		return &Failure{Attempts: r.failed, Cause: context.Canceled}
+	}
+	return &Failure{Attempts: r.failed, Cause: cause}
+}
+
+// try makes one attempt and waits for its first content. One of the results is nil.
+func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (*Answer, *Attempt) {
+	a := &Answer{pool: p, arm: c, live: p.live(c.ID), stream: plan.Stream, started: time.Now()}
+	at := Attempt{Arm: c.ID, StartedAt: p.o.Now()}
+	provider := p.o.Providers[c.ID.Provider()]
+	if provider == nil {
+		at.Err = &Error{Class: ModelGone, Message: fmt.Sprintf("no provider is configured for %s", c.ID)}
+		return nil, &at
+	}
+	ctx, a.cancel = context.WithCancelCause(ctx)
+	wait := p.o.RequestTimeout
+	if plan.Stream {
+		wait = p.o.FirstTokenTimeout
+	} else if !last {
+		wait = p.o.AnswerTimeout
+	}
+	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
+	s, err := provider.Stream(ctx, &Request{Arm: c, Body: plan.Body(c), Stream: plan.Stream, Header: plan.Header})
+	if err == nil {
+		a.source = s
+		err = a.begin()
+	}
+	if err == nil {
+		a.timer.Stop()
+		a.ttft = time.Since(a.started)
+		at.FirstContent = a.ttft
+		a.attempt = at
+		if plan.Stream {
+			a.live.firstContent(a.ttft)
+		}
+		return a, nil
+	}
+	at.Err = a.explain(err)
+	at.Total = time.Since(a.started)
+	at.Billed = billed(at.Err)
+	if a.ranItsCourse() {
+		a.live.failed(at.Err.Class, p.o.Now())
+	}
+	a.release()
+	return nil, &at
+}
+
+// billed reports whether a vendor may charge for the failed attempt: it accepted the request, or may have.
+func billed(e *Error) bool {
+	switch e.Class {
+	case TimedOut, Cut, BadAnswer:
+		return true
+	}
+	return false
+}
+
+// begin reads up to the first content and keeps what came before it.
+func (a *Answer) begin() error {
+	for size := 0; ; {
+		ev, err := a.source.Next()
+		if err == io.EOF {
+			return &Error{Class: BadAnswer, Status: http.StatusOK, Message: "the answer was empty"}
+		}
+		if err != nil {
+			return err
+		}
+		if ev.Kind.Has(openai.HasError) {
+			return ClassifyObject(ev.ErrorObject(), nil)
+		}
+		if ev.Kind.Has(openai.HasContent) {
+			a.first, a.hasFirst = ev, true
+			return nil
+		}
+		if size += len(ev.Data); size > preludeMax || len(a.prelude) >= preludeEventsMax {
+			return &Error{Class: BadAnswer, Status: http.StatusOK, Message: "too much came before the first content"}
+		}
+		ev.Data = append([]byte(nil), ev.Data...)
+		a.prelude = append(a.prelude, ev)
+	}
+}
+
+// Limits of what is kept before the first content.
+const (
+	preludeMax       = 1 << 20
+	preludeEventsMax = 256
+)
