@@ -79,14 +79,19 @@ func (t *Table) Subset(prompts []int) *Table {
 
 // NewTable makes a table of n empty prompts in which nothing is observed.
 func NewTable(arms []catalog.ArmID, n int) *Table {
-	cells := n * len(arms)
-	t := &Table{
-		Arms: arms, Prompts: make([]Prompt, n), Cost: make([]catalog.Nanodollars, cells),
-		Score: make([]float32, cells), Input: make([]float32, cells), Output: make([]float32, cells), Latency: make([]float32, cells),
-	}
+	t := &Table{Arms: arms, Prompts: make([]Prompt, n)}
+	t.grow(n)
+	return t
+}
+
+// grow lays out the cells of n prompts, none observed.
+func (t *Table) grow(n int) {
+	cells := n * len(t.Arms)
+	t.Cost = make([]catalog.Nanodollars, cells)
+	t.Score, t.Input = make([]float32, cells), make([]float32, cells)
+	t.Output, t.Latency = make([]float32, cells), make([]float32, cells)
 	nan := float32(math.NaN())
 	for k := range cells {
 		t.Score[k], t.Input[k], t.Output[k], t.Latency[k], t.Cost[k] = nan, nan, nan, nan, Unpriced
 	}
-	return t
 }

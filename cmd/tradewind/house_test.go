@@ -26,16 +26,17 @@ const (
 // layers is the import order: a package may import only packages of the layers above its own in this list.
 var layers = [][]string{
 	0: {"models/catalog", "features/tokenizer", "evals/ope", "serving/telemetry", "datasets/columnar"},
-	1: {"features", "models", "classifier/policy", "serving/openai"},
-	2: {"datasets", "classifier", "serving/anthropic", "serving/governance", "serving/session", "serving/upstream"},
+	1: {"features", "models", "classifier/policy"},
+	2: {"datasets", "classifier", "serving/openai"},
 	3: {
-		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule", "serving/idempotency", "serving/journal",
-		"serving/ledger", "serving/quota", "serving/rules", "serving/upstream/*",
+		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule",
+		"serving/anthropic", "serving/governance", "serving/journal", "serving/ledger", "serving/session", "serving/upstream",
 	},
-	4: {"evals", "serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore"},
-	5: {"serving", "trainer"},
-	6: {"serving/servingtest"},
-	7: {"cmd/tradewind"},
+	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/*"},
+	5: {"serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore"},
+	6: {"serving", "trainer"},
+	7: {"serving/servingtest"},
+	8: {"cmd/tradewind"},
 }
 
 // forbidden edges hold whatever the layers say.

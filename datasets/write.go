@@ -1,0 +1,144 @@
+package datasets
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+)
+
+// GroupRowsMax is the number of rows in one row group of an outcome table, which is also what a writer holds in memory.
+const GroupRowsMax = 40_000
+
+// atomicFile is a file that appears under its name whole or not at all.
+type atomicFile struct {
+	f    *os.File
+	path string
+	hash hash.Hash
+	n    int64
+}
+
+func createAtomic(path string) (*atomicFile, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tradewind-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	return &atomicFile{f: f, path: path, hash: sha256.New()}, nil
+}
+
+// Write also feeds the digest.
+func (a *atomicFile) Write(p []byte) (int, error) {
+	n, err := a.f.Write(p)
+	a.hash.Write(p[:n])
+	a.n += int64(n)
+	return n, err
+}
+
+func (a *atomicFile) sum() string { return hex.EncodeToString(a.hash.Sum(nil)) }
+
+// commit makes the file durable under its name. After an error nothing new stands there.
+func (a *atomicFile) commit(mode os.FileMode) error {
+	err := errors.Join(a.f.Chmod(mode), a.f.Sync(), a.f.Close())
+	if err == nil {
+		err = os.Rename(a.f.Name(), a.path)
+	}
+	if err != nil {
+		os.Remove(a.f.Name())
+		return err
+	}
+	return syncDir(filepath.Dir(a.path))
+}
+
+func (a *atomicFile) abort() {
+	a.f.Close()
+	os.Remove(a.f.Name())
+}
+
+// syncDir makes a folder's entries durable. Windows has no such call.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// TableWriter writes an outcome table as Parquet. Nothing stands at the path until Close, which replaces what did.
+type TableWriter struct {
+	file *atomicFile
+	w    *parquet.GenericWriter[Row]
+	rec  record
+	rows int64
+	err  error
+}
+
+// CreateTable starts a table at path. Exactly one of Close and Abort must follow; a second call does nothing.
+func CreateTable(path string) (*TableWriter, error) {
+	file, err := createAtomic(path)
+	if err != nil {
+		return nil, fmt.Errorf("datasets: creating %s: %w", path, err)
+	}
+	w := parquet.NewGenericWriter[Row](file, parquet.Compression(&zstd.Codec{}), parquet.MaxRowsPerRowGroup(GroupRowsMax))
+	return &TableWriter{file: file, w: w}, nil
+}
+
+// Write adds rows. A row that ReadTable would refuse is a *RowError and ends the writing.
+func (t *TableWriter) Write(rows []Row) error {
+	if t.file == nil {
+		return errors.New("datasets: write to a closed table")
+	}
+	if t.err != nil {
+		return t.err
+	}
+	for i := range rows {
+		t.rec.fromRow(&rows[i])
+		if column, problem := t.rec.check(); problem != "" {
+			t.err = &RowError{File: t.file.path, Row: t.rows + int64(i) + 1, Column: column, Problem: problem}
+			return t.err
+		}
+	}
+	if _, err := t.w.Write(rows); err != nil {
+		t.err = fmt.Errorf("datasets: writing %s: %w", t.file.path, err)
+		return t.err
+	}
+	t.rows += int64(len(rows))
+	return nil
+}
+
+// Close finishes the file, makes it durable and gives it its name. After an error of Write it aborts and returns that.
+func (t *TableWriter) Close() error {
+	if t.file == nil {
+		return nil
+	}
+	if t.err == nil {
+		t.err = t.w.Close()
+	}
+	if t.err != nil {
+		t.Abort()
+		return t.err
+	}
+	file := t.file
+	t.file = nil
+	if err := file.commit(0o644); err != nil {
+		return fmt.Errorf("datasets: writing %s: %w", file.path, err)
+	}
+	return nil
+}
+
+// Abort drops everything. After Close it does nothing.
+func (t *TableWriter) Abort() {
+	if t.file != nil {
+		t.file.abort()
+		t.file = nil
+	}
+}
