@@ -198,8 +198,40 @@ type plain struct {
 
 func TestReadTableRefusesParquet(t *testing.T) {
 	dir := t.TempDir()
-	ok := plain{"p1", "text", "a/b", 1}
 	file := func(name string) string { return filepath.Join(dir, name+".parquet") }
+	badParquet(t, file)
+	for name, want := range map[string]string{
+		"unknown":  `column "extra" is unknown`,
+		"missing":  `column "prompt" is missing`,
+		"mistyped": `column "input_tokens": want int32, got STRING`,
+		"list":     `column "dataset": want string, got repeated STRING`,
+		"null":     "row 1, column score: it is null",
+		"twice":    `row 3, column model: prompt_id "p1" has model "a/b" twice`,
+		"texts":    `row 2, column prompt: prompt_id "p1" stands with two different values`,
+		"above":    "row 2, column score: 1.01 is not in [0,1]",
+		"below":    "row 1, column score: -0.1 is not in [0,1]",
+		"nan":      "row 3, column score: NaN is not in [0,1]",
+		"noid":     "row 1, column prompt_id: it is empty",
+		"utf8":     "row 1, column prompt_id: it is not UTF-8",
+		"norows":   "holds no rows",
+		"cost":     "row 1, column cost_usd: -1 is not a number from 0 on",
+		"dear":     "row 1, column cost_usd: +Inf is not",
+		"tokens":   "row 1, column output_tokens: -3 is not",
+		"empty":    "the file is empty",
+		"text":     "it is not a Parquet file",
+		"cut":      "is cut off",
+	} {
+		_, err := ReadTable(context.Background(), file(name), ReadOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file(name)) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+}
+
+// badParquet writes one file for each way in which a table can be wrong.
+func badParquet(t *testing.T, file func(name string) string) {
+	t.Helper()
+	ok := plain{"p1", "text", "a/b", 1}
 	writeAny(t, file("unknown"), struct {
 		plain
 		Extra int32 `parquet:"extra"`
@@ -245,32 +277,6 @@ func TestReadTableRefusesParquet(t *testing.T) {
 	writeFile(t, file("text"), []byte("prompt_id,prompt\n"))
 	cut := readFile(t, file("twice"))
 	writeFile(t, file("cut"), cut[:len(cut)-5])
-	for name, want := range map[string]string{
-		"unknown":  `column "extra" is unknown`,
-		"missing":  `column "prompt" is missing`,
-		"mistyped": `column "input_tokens": want int32, got STRING`,
-		"list":     `column "dataset": want string, got repeated STRING`,
-		"null":     "row 1, column score: it is null",
-		"twice":    `row 3, column model: prompt_id "p1" has model "a/b" twice`,
-		"texts":    `row 2, column prompt: prompt_id "p1" stands with two different values`,
-		"above":    "row 2, column score: 1.01 is not in [0,1]",
-		"below":    "row 1, column score: -0.1 is not in [0,1]",
-		"nan":      "row 3, column score: NaN is not in [0,1]",
-		"noid":     "row 1, column prompt_id: it is empty",
-		"utf8":     "row 1, column prompt_id: it is not UTF-8",
-		"norows":   "holds no rows",
-		"cost":     "row 1, column cost_usd: -1 is not a number from 0 on",
-		"dear":     "row 1, column cost_usd: +Inf is not",
-		"tokens":   "row 1, column output_tokens: -3 is not",
-		"empty":    "the file is empty",
-		"text":     "it is not a Parquet file",
-		"cut":      "is cut off",
-	} {
-		_, err := ReadTable(context.Background(), file(name), ReadOptions{})
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file(name)) {
-			t.Errorf("%s: got %v, want %q", name, err, want)
-		}
-	}
 }
 
 func TestReadTableRefusesText(t *testing.T) {
