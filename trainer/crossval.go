@@ -1,0 +1,160 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/evals/bench"
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// FoldsDefault is the number of folds of the zero CrossValidateOptions.
+const FoldsDefault = 5
+
+// CrossValidateOptions say how to cross-validate. The zero value is FoldsDefault folds.
+type CrossValidateOptions struct {
+	Fit FitOptions
+	// Folds is the number of folds by the hash of the prompt's id (bench.FoldOf).
+	Folds int
+	// LeaveTaskOut makes one fold of every task instead: what a router does on tasks it never saw.
+	LeaveTaskOut bool
+}
+
+// Validate reports options that cannot be honoured.
+func (o *CrossValidateOptions) Validate() error {
+	if o.Folds != 0 && (o.Folds < 2 || o.Folds > 1000) {
+		return fmt.Errorf("trainer: %d folds, want 2 to 1000 or 0 for %d", o.Folds, FoldsDefault)
+	}
+	if o.Folds != 0 && o.LeaveTaskOut {
+		return errors.New("trainer: folds and leave-task-out exclude each other")
+	}
+	return nil
+}
+
+// CrossValidate predicts every prompt of a table with a router that was trained on the other folds alone: vocabulary,
+// document frequencies, stack, prices and fallback included. It runs the code of Fit and of serving.
+func CrossValidate(ctx context.Context, t *datasets.Table, o CrossValidateOptions) (*bench.Predictions, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	fold, folds := bench.Folds(t, FoldsDefault), FoldsDefault
+	switch {
+	case o.LeaveTaskOut:
+		var tasks []string
+		if fold, tasks = bench.TaskFolds(t); len(tasks) < 2 {
+			return nil, fmt.Errorf("trainer: leaving tasks out: the table names %d task", len(tasks))
+		}
+		folds = len(tasks)
+	case o.Folds != 0:
+		fold, folds = bench.Folds(t, o.Folds), o.Folds
+	}
+	p := bench.NewPredictions("router", t.Arms, len(t.Prompts))
+	p.Fold, p.Fallback = fold, make([]int, folds)
+	for at := range p.Score {
+		p.Score[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	}
+	priced := false
+	inside := o.Fit
+	inside.Progress = nil
+	for n := range folds {
+		o.Fit.progress("folds", n, folds)
+		known, err := predictFold(ctx, t, p, n, inside)
+		if err != nil {
+			return nil, fmt.Errorf("trainer: fold %d of %d: %w", n+1, folds, err)
+		}
+		priced = priced || known
+	}
+	if !priced {
+		p.CostUSD = nil
+	}
+	o.Fit.progress("folds", folds, folds)
+	return p, nil
+}
+
+// predictFold trains without fold n and predicts it. It reports whether costs are known.
+func predictFold(ctx context.Context, t *datasets.Table, p *bench.Predictions, n int, o FitOptions) (priced bool, err error) {
+	var train, test []int
+	for i, f := range p.Fold {
+		if f == n {
+			test = append(test, i)
+		} else {
+			train = append(train, i)
+		}
+	}
+	p.Fallback[n] = -1
+	if len(test) == 0 {
+		return false, nil
+	}
+	seen := t.Subset(train)
+	m, _, err := Fit(ctx, seen, o)
+	if err != nil {
+		return false, err
+	}
+	c, err := classifier.New(m)
+	if err != nil {
+		return false, err
+	}
+	p.Fallback[n] = slices.Index(t.Arms, c.Arms()[c.Fallback()])
+	costs := newPrices(seen)
+	fill(ctx, p, t, test, c, costs)
+	return costs.priced, ctx.Err()
+}
+
+// Predict says what a trained router thinks of every prompt of a table. Arms of the table that it does not know are left
+// out. Prices are those that the table's own costs imply: an artifact knows tokens and never prices.
+func Predict(ctx context.Context, t *datasets.Table, c *classifier.Classifier) (*bench.Predictions, error) {
+	var arms []catalog.ArmID
+	for _, a := range t.Arms {
+		if slices.Contains(c.Arms(), a) {
+			arms = append(arms, a)
+		}
+	}
+	p := bench.NewPredictions("router", arms, len(t.Prompts))
+	p.Fallback = []int{slices.Index(arms, c.Arms()[c.Fallback()])}
+	costs := newPrices(t)
+	fill(ctx, p, t, all(len(t.Prompts)), c, costs)
+	if !costs.priced {
+		p.CostUSD = nil
+	}
+	return p, ctx.Err()
+}
+
+// fill writes a router's predictions of some prompts of t into p, whose arms are among the table's.
+func fill(ctx context.Context, p *bench.Predictions, t *datasets.Table, prompts []int, c *classifier.Classifier, costs *prices) {
+	var arms []struct{ own, table, out int }
+	for out, a := range p.Arms {
+		if own := slices.Index(c.Arms(), a); own >= 0 {
+			arms = append(arms, struct{ own, table, out int }{own, slices.Index(t.Arms, a), out})
+		}
+	}
+	each(len(prompts), func(from, to int) {
+		var x features.Context
+		var e policy.Estimates
+		tokens, cost := make([]float64, len(t.Arms)), make([]float64, len(t.Arms))
+		for _, i := range prompts[from:to] {
+			if ctx.Err() != nil {
+				return
+			}
+			c.Extractor().Extract(&x, features.NewPrompt(t.Prompts[i].Text))
+			c.Estimate(&e, &x)
+			for _, a := range arms {
+				tokens[a.table] = e.OutputTokens[a.own]
+			}
+			costs.forecast(cost, t, i, x.Tokens, tokens)
+			for _, a := range arms {
+				at := i*len(p.Arms) + a.out
+				p.Score[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = e.Score[a.own], e.Quality[a.own], cost[a.table], math.NaN()
+				if c.KnowsTokens(a.own) {
+					p.Tokens[at] = e.OutputTokens[a.own]
+				}
+			}
+		}
+	})
+}

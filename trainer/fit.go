@@ -1,0 +1,315 @@
+package trainer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/features/tokenizer"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// Limits of one fit.
+const (
+	// PromptsMax is the most prompts that weights are fitted on; of more, a sample by the hash of their ids is taken.
+	PromptsMax = 100_000
+	// StackPromptsMax is the most prompts that the stack, the calibration and the targets are learned on.
+	StackPromptsMax = 20_000
+	// PromptsMin is the least that anything can be learned from.
+	PromptsMin = 20
+	innerFolds = 4
+	spread     = 0.85 // of the decision score, by the recipe
+)
+
+// ErrTooSmall says that a table has too few prompts or no arm with scores.
+var ErrTooSmall = errors.New("trainer: the table is too small to learn from")
+
+// FitOptions say how to fit. The zero value works.
+type FitOptions struct {
+	// Seed fixes everything that is random (the start of the clusters).
+	Seed int64
+	// Progress, where set, is told of every stage; total is 0 where the end is not known. It may be called from any
+	// goroutine, but from one at a time.
+	Progress func(stage string, done, total int)
+}
+
+func (o *FitOptions) progress(stage string, done, total int) {
+	if o.Progress != nil {
+		o.Progress(stage, done, total)
+	}
+}
+
+// OOF are out-of-fold estimates: what routers that did not see a prompt think of it. Cells are row-major over Rows and
+// the model's arms.
+type OOF struct {
+	// Table holds the prompts that were fitted on and the model's arms; Rows are the prompts that estimates exist for.
+	Table *datasets.Table
+	Rows  []int
+	// Score, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
+	// and nil where the table has no costs.
+	Score, Quality, Tokens, CostUSD []float64
+}
+
+// Fit learns a model from an outcome table. The targets and golden rows are not set yet (see Run). Arms that were never
+// scored are left out of the model.
+func Fit(ctx context.Context, t *datasets.Table, o FitOptions) (*classifier.Model, *OOF, error) {
+	t, err := usable(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	tok, contexts, err := extract(ctx, t, &o)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := newFitter(t, contexts, &o)
+	sample := inHashOrder(t, StackPromptsMax)
+	keepOnly(contexts, sample)
+	oof, stack, err := f.crossFit(ctx, contexts, sample, &o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: fitting inner folds: %w", err)
+	}
+	clear(contexts) // the memory is better used by the last fit
+	o.progress("fit", 0, 1)
+	m, err := f.parts(ctx, all(len(t.Prompts)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: fitting: %w", err)
+	}
+	stack.apply(m)
+	m.Tokenizer = tok
+	m.Router.Train = classifier.TrainingSize{Prompts: len(t.Prompts), Cells: cells(t), Folds: innerFolds, Seed: o.Seed}
+	o.progress("fit", 1, 1)
+	return m, oof, m.Validate()
+}
+
+// usable drops arms that were never scored, samples too many prompts, and refuses what nothing can be learned from.
+func usable(t *datasets.Table) (*datasets.Table, error) {
+	var arms []int
+	for j := range t.Arms {
+		for i := range t.Prompts {
+			if t.Observed(i, j) {
+				arms = append(arms, j)
+				break
+			}
+		}
+	}
+	if len(arms) == 0 || len(t.Prompts) < PromptsMin {
+		return nil, fmt.Errorf("%w: %d prompts, %d arms with scores", ErrTooSmall, len(t.Prompts), len(arms))
+	}
+	if len(t.Prompts) > PromptsMax {
+		t = t.Subset(inHashOrder(t, PromptsMax))
+	}
+	if len(arms) == len(t.Arms) {
+		return t, nil
+	}
+	names := make([]catalog.ArmID, len(arms))
+	for k, j := range arms {
+		names[k] = t.Arms[j]
+	}
+	out := datasets.NewTable(names, len(t.Prompts))
+	out.Name, out.SHA256, out.Prompts = t.Name, t.SHA256, t.Prompts
+	for i := range t.Prompts {
+		for k, j := range arms {
+			to, from := out.At(i, k), t.At(i, j)
+			out.Score[to], out.Cost[to], out.Latency[to] = t.Score[from], t.Cost[from], t.Latency[from]
+			out.Input[to], out.Output[to] = t.Input[from], t.Output[from]
+		}
+	}
+	return out, nil
+}
+
+// extract learns the vocabulary and extracts the features of every prompt.
+func extract(ctx context.Context, t *datasets.Table, o *FitOptions) ([]byte, []features.Context, error) {
+	o.progress("vocabulary", 0, 1)
+	encoded, err := tokenizer.Learn(func(yield func(string) bool) {
+		for _, i := range inHashOrder(t, StackPromptsMax) {
+			if !yield(t.Prompts[i].Text) {
+				return
+			}
+		}
+	}, tokenizer.LearnOptions{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: learning a vocabulary: %w", err)
+	}
+	tok, err := tokenizer.New(encoded)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: reading the vocabulary back: %w", err)
+	}
+	x, err := features.New(features.DefaultSpec(), tok)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: %w", err)
+	}
+	o.progress("features", 0, len(t.Prompts))
+	contexts := make([]features.Context, len(t.Prompts))
+	each(len(contexts), func(from, to int) {
+		var dst features.Context
+		for i := from; i < to && ctx.Err() == nil; i++ {
+			x.Extract(&dst, features.NewPrompt(t.Prompts[i].Text))
+			contexts[i] = dst
+			contexts[i].Counts = slices.Clone(dst.Counts)
+		}
+	})
+	o.progress("features", len(t.Prompts), len(t.Prompts))
+	return encoded, contexts, ctx.Err()
+}
+
+func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *fitter {
+	f := &fitter{table: t, design: newDesign(contexts), logs: make([]float32, len(t.Output))}
+	for at, v := range t.Output {
+		f.logs[at] = float32(math.Log(max(1, float64(v)))) // max keeps NaN
+	}
+	f.edges = lengthEdges(f.design.bytes)
+	f.tasks = newTasks(t, f.design, o.Seed)
+	f.fallback = fallback(t)
+	return f
+}
+
+// crossFit fits the parts on the other folds of every sampled prompt, learns the stack on what they predict, and
+// returns what the stacked folds estimate. Everything is predicted by the code that serves.
+func (f *fitter) crossFit(ctx context.Context, contexts []features.Context, sample []int, o *FitOptions) (*OOF, *stack, error) {
+	fold := make([]int, len(sample))
+	for k, i := range sample {
+		h := sha256.Sum256([]byte(f.table.Prompts[i].ID))
+		fold[k] = int(binary.BigEndian.Uint32(h[4:8]) % innerFolds) // other bytes than those of the outer folds
+	}
+	parts := make([]*classifier.Model, innerFolds)
+	o.progress("inner folds", 0, innerFolds)
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	for n := range parts {
+		var rows []int
+		for k, i := range sample {
+			if fold[k] != n {
+				rows = append(rows, i)
+			}
+		}
+		slices.Sort(rows)
+		g.Go(func() (err error) {
+			parts[n], err = f.parts(inner, rows)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	h := &heldOut{f: f, contexts: contexts, rows: sample, fold: fold, models: parts}
+	s, err := h.learn()
+	if err != nil {
+		return nil, nil, err
+	}
+	oof, err := h.estimate(s)
+	o.progress("inner folds", innerFolds, innerFolds)
+	return oof, s, err
+}
+
+// heldOut are prompts with the models that did not see them.
+type heldOut struct {
+	f        *fitter
+	contexts []features.Context
+	rows     []int
+	fold     []int
+	models   []*classifier.Model
+}
+
+// each calls visit for every held-out prompt with its fold's classifier; k counts the prompts.
+func (h *heldOut) each(visit func(k int, c *classifier.Classifier)) error {
+	cs := make([]*classifier.Classifier, len(h.models))
+	for n, m := range h.models {
+		c, err := classifier.New(m)
+		if err != nil {
+			return err
+		}
+		cs[n] = c
+	}
+	each(len(h.rows), func(from, to int) {
+		for k := from; k < to; k++ {
+			visit(k, cs[h.fold[k]])
+		}
+	})
+	return nil
+}
+
+// estimate applies the stack to the folds' models and collects what they estimate.
+func (h *heldOut) estimate(s *stack) (*OOF, error) {
+	for _, m := range h.models {
+		s.apply(m)
+	}
+	arms := len(h.f.table.Arms)
+	n := len(h.rows) * arms
+	out := &OOF{Table: h.f.table, Rows: h.rows, Score: make([]float64, n), Quality: make([]float64, n), Tokens: make([]float64, n)}
+	out.CostUSD = s.prices.table(len(h.rows))
+	err := h.each(func(k int, c *classifier.Classifier) {
+		var e policy.Estimates
+		x := &h.contexts[h.rows[k]]
+		c.Estimate(&e, x)
+		copy(out.Score[k*arms:], e.Score)
+		copy(out.Quality[k*arms:], e.Quality)
+		copy(out.Tokens[k*arms:], e.OutputTokens)
+		if out.CostUSD != nil {
+			s.prices.forecast(out.CostUSD[k*arms:(k+1)*arms], h.f.table, h.rows[k], x.Tokens, e.OutputTokens)
+		}
+	})
+	return out, err
+}
+
+// inHashOrder is the first n prompts of a table, or all, by the hash of their ids: a sample that depends on nothing
+// else.
+func inHashOrder(t *datasets.Table, n int) []int {
+	key := make([]uint64, len(t.Prompts))
+	for i := range key {
+		h := sha256.Sum256([]byte(t.Prompts[i].ID))
+		key[i] = binary.BigEndian.Uint64(h[8:16])
+	}
+	order := all(len(key))
+	slices.SortStableFunc(order, func(a, b int) int {
+		switch {
+		case key[a] < key[b]:
+			return -1
+		case key[a] > key[b]:
+			return 1
+		}
+		return 0
+	})
+	return order[:min(n, len(order))]
+}
+
+// keepOnly drops the contexts of all prompts but the given ones: the design holds what the last fit needs.
+func keepOnly(contexts []features.Context, prompts []int) {
+	if len(prompts) == len(contexts) {
+		return
+	}
+	kept := make([]features.Context, len(prompts))
+	for k, i := range prompts {
+		kept[k] = contexts[i]
+	}
+	clear(contexts)
+	for k, i := range prompts {
+		contexts[i] = kept[k]
+	}
+}
+
+func all(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+func cells(t *datasets.Table) (n int) {
+	for _, s := range t.Score {
+		if s == s {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,118 @@
+package trainer
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// ArmSummary is what a table says of one arm. MeanCostUSD is NaN where no cost is known.
+type ArmSummary struct {
+	Arm         catalog.ArmID
+	Score       float64
+	MeanCostUSD float64
+}
+
+// Summary is what a training run has to say.
+type Summary struct {
+	Out    string
+	Digest models.Digest
+	// Prompts and Rows (scored cells) are those of the table; Fitted is the number of prompts that weights were fitted
+	// on, and Held the number that the stack, the targets and the verdict rest on.
+	Prompts, Rows, Fitted, Held int
+	Tasks                       int
+	Clusters                    bool
+	// Arms are in the order of the mean score, the best first.
+	Arms     []ArmSummary
+	Fallback catalog.ArmID
+	Targets  []classifier.Target
+	Verdict  Verdict
+	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is Rows over Took.
+	Took, Fit     time.Duration
+	RowsPerSecond float64
+}
+
+func summarize(o *Options, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
+	s := &Summary{
+		Out: o.Out, Digest: digest, Prompts: len(o.Data.Prompts), Rows: cells(o.Data), Fitted: m.Router.Train.Prompts, Held: len(oof.Rows),
+		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets,
+		Verdict: v, Took: took, Fit: fit,
+	}
+	s.RowsPerSecond = float64(s.Rows) / took.Seconds()
+	score, cost := means(oof.Table)
+	for j, a := range oof.Table.Arms {
+		s.Arms = append(s.Arms, ArmSummary{Arm: a, Score: score[j], MeanCostUSD: cost[j]})
+	}
+	slices.SortStableFunc(s.Arms, func(a, b ArmSummary) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.MeanCostUSD, b.MeanCostUSD))
+	})
+	return s
+}
+
+// armsShown bounds the arms that WriteText lists.
+const armsShown = 10
+
+// WriteText writes the summary for people.
+func (s *Summary) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Trained on %d prompts, %d scores, %d arms in %.1f s (%.0f scores/s).\n", s.Prompts, s.Rows, len(s.Arms), s.Took.Seconds(), s.RowsPerSecond)
+	if s.Fitted < s.Prompts {
+		fmt.Fprintf(&b, "Weights were fitted on a sample of %d prompts.\n", s.Fitted)
+	}
+	kind := "tasks named by the table"
+	if s.Clusters {
+		kind = "clusters of similar prompts (the table names no tasks)"
+	}
+	fmt.Fprintf(&b, "It tells %d %s apart.\n\n", s.Tasks, kind)
+	for k, a := range s.Arms[:min(armsShown, len(s.Arms))] {
+		mark := ""
+		if k == 0 {
+			mark += "  best single arm"
+		}
+		if a.Arm == s.Fallback {
+			mark += "  fallback"
+		}
+		fmt.Fprintf(&b, "  %-40s score %.4f  %s%s\n", a.Arm, a.Score, dollars(a.MeanCostUSD), mark)
+	}
+	if more := len(s.Arms) - armsShown; more > 0 {
+		fmt.Fprintf(&b, "  and %d more\n", more)
+	}
+	fmt.Fprintf(&b, "\n%s\n", s.Verdict.String())
+	for _, t := range s.Targets {
+		claim := "a guess, not certified"
+		if t.Certified {
+			claim = "certified at 95 % confidence"
+		}
+		fmt.Fprintf(&b, "  %-9s lambda %-10.4g keeps %.0f %% of the fallback's score: %s\n", t.Strategy, t.Lambda, 100*t.Target, claim)
+	}
+	fmt.Fprintf(&b, "\nArtifact %s\n  in %s\n", s.Digest, s.Out)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// String is the verdict in words.
+func (v Verdict) String() string {
+	if v.Reason != "" {
+		return "No verdict: " + v.Reason + "."
+	}
+	figures := fmt.Sprintf("%s gain %+.4f, 95 %% interval %+.4f to %+.4f, on %d held-out prompts; best single arm %.4f, router at best quality %.4f",
+		v.Measure, v.Gain, v.GainLow, v.GainHigh, v.Prompts, v.ScoreOfBestArm, v.ScoreAtBest)
+	if v.Routes {
+		return "Routing beats single arms here: " + figures + "."
+	}
+	return "Do not route: nothing shows that routing beats single arms here. " + figures + "."
+}
+
+func dollars(usd float64) string {
+	if usd != usd {
+		return "cost unknown"
+	}
+	return fmt.Sprintf("$%.6f a prompt", usd)
+}

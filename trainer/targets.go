@@ -1,0 +1,116 @@
+package trainer
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/evals/bench"
+)
+
+const (
+	// delta is 1 − the confidence of a certified target.
+	delta = 0.05
+	// ladderSteps is the number of configurations that are tested, from the safest on.
+	ladderSteps = 20
+	// unseenMax is the share of prompts whose routed arm may be unscored before nothing is certified: in a sparse table
+	// the scored ones may not be a fair sample.
+	unseenMax = 0.1
+)
+
+// routed is what one price of a dollar would have done on the out-of-fold prompts.
+type routed struct {
+	lambda, forecast float64 // forecast is the expected cost a prompt
+	// safe and score are the fallback's scores and the routed ones, on the prompts where both were seen; unseen is the
+	// share of the others.
+	safe, score []float64
+	unseen      float64
+}
+
+// route chooses on the out-of-fold estimates at one price.
+func (o *OOF) route(lambda float64, fallback int) routed {
+	r := routed{lambda: lambda}
+	arms := len(o.Table.Arms)
+	for k, i := range o.Rows {
+		at := k * arms
+		var cost []float64
+		if o.CostUSD != nil {
+			cost = o.CostUSD[at : at+arms]
+		}
+		j := bench.Choose(o.Score[at:at+arms], cost, lambda)
+		if j < 0 {
+			j = fallback
+		}
+		if cost != nil && cost[j] == cost[j] {
+			r.forecast += cost[j]
+		}
+		if o.Table.Observed(i, j) && o.Table.Observed(i, fallback) {
+			r.score = append(r.score, float64(o.Table.Score[o.Table.At(i, j)]))
+			r.safe = append(r.safe, float64(o.Table.Score[o.Table.At(i, fallback)]))
+		}
+	}
+	r.forecast /= float64(len(o.Rows))
+	r.unseen = 1 - float64(len(r.score))/float64(len(o.Rows))
+	return r
+}
+
+// keeps reports whether the mean score is at least the share t of the fallback's.
+func (r *routed) keeps(t float64) bool {
+	safe, score := 0.0, 0.0
+	for k := range r.safe {
+		safe, score = safe+r.safe[k], score+r.score[k]
+	}
+	return score >= t*safe
+}
+
+// targets finds a price of a dollar for every strategy. "quality" asks for the best, whatever it costs. "balanced" and
+// "cost" take the last rung of the ladder that is certified to keep 99 and 95 % of the fallback's score; where not even
+// the first is, the last that kept it on these prompts, without a certificate. The ladder is made of forecasts alone,
+// so climbing it rung by rung until one fails needs no correction for the number of rungs.
+func targets(o *OOF, fallback int) []classifier.Target {
+	ladder := o.ladder(fallback)
+	out := []classifier.Target{{Strategy: "quality", Target: 1, Certified: certified(&ladder[0], 1)}}
+	for _, t := range []classifier.Target{{Strategy: "balanced", Target: 0.99}, {Strategy: "cost", Target: 0.95}} {
+		guess := t
+		open, kept := true, true
+		for k := range ladder {
+			r := &ladder[k]
+			if open = open && certified(r, t.Target); open {
+				t.Lambda, t.Certified = r.lambda, true
+			}
+			if kept = kept && r.keeps(t.Target); kept {
+				guess.Lambda = r.lambda
+			}
+		}
+		if !t.Certified {
+			t = guess
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func certified(r *routed, t float64) bool {
+	return r.unseen <= unseenMax && policy.Certify(r.safe, r.score, t, delta)
+}
+
+// ladder is λ = 0 and then the prices that lower the forecast cost a prompt in about equal steps to the least.
+func (o *OOF) ladder(fallback int) []routed {
+	steps := []routed{o.route(0, fallback)}
+	if o.CostUSD == nil {
+		return steps
+	}
+	lambdas := bench.Lambdas()
+	curve := make([]routed, len(lambdas))
+	parallel(len(lambdas), func(k int) { curve[k] = o.route(lambdas[k], fallback) })
+	from, to := curve[0].forecast, curve[len(curve)-1].forecast
+	for n := 1; n <= ladderSteps; n++ {
+		limit := from - (from-to)*float64(n)/ladderSteps
+		k := slices.IndexFunc(curve, func(r routed) bool { return r.forecast <= limit*(1+1e-9) })
+		if k >= 0 && curve[k].lambda > steps[len(steps)-1].lambda && !math.IsNaN(limit) {
+			steps = append(steps, curve[k])
+		}
+	}
+	return steps
+}
