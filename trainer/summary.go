@@ -13,30 +13,34 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
-// ArmSummary is what a table says of one arm. MeanCostUSD is NaN where no cost is known.
+// ArmSummary is what a table says of one arm. MeanCostUSD is nil where no cost is known.
 type ArmSummary struct {
-	Arm         catalog.ArmID
-	Score       float64
-	MeanCostUSD float64
+	Arm         catalog.ArmID `json:"arm"`
+	Score       float64       `json:"score"`
+	MeanCostUSD *float64      `json:"mean_cost_usd"`
 }
 
 // Summary is what a training run has to say.
 type Summary struct {
-	Out    string
-	Digest models.Digest
+	Out    string        `json:"out"`
+	Digest models.Digest `json:"digest"`
 	// Prompts and Rows (scored cells) are those of the table; Fitted is the number of prompts that weights were fitted
 	// on, and Held the number that the stack, the targets and the verdict rest on.
-	Prompts, Rows, Fitted, Held int
-	Tasks                       int
-	Clusters                    bool
+	Prompts  int  `json:"prompts"`
+	Rows     int  `json:"rows"`
+	Fitted   int  `json:"fitted_prompts"`
+	Held     int  `json:"held_out_prompts"`
+	Tasks    int  `json:"tasks"`
+	Clusters bool `json:"clusters"`
 	// Arms are in the order of the mean score, the best first.
-	Arms     []ArmSummary
-	Fallback catalog.ArmID
-	Targets  []classifier.Target
-	Verdict  Verdict
+	Arms     []ArmSummary        `json:"arms"`
+	Fallback catalog.ArmID       `json:"fallback"`
+	Targets  []classifier.Target `json:"targets"`
+	Verdict  Verdict             `json:"verdict"`
 	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is Rows over Took.
-	Took, Fit     time.Duration
-	RowsPerSecond float64
+	Took          time.Duration `json:"took_ns"`
+	Fit           time.Duration `json:"fit_ns"`
+	RowsPerSecond float64       `json:"rows_per_second"`
 }
 
 func summarize(o *Options, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
@@ -48,10 +52,17 @@ func summarize(o *Options, m *classifier.Model, oof *OOF, v Verdict, digest mode
 	s.RowsPerSecond = float64(s.Rows) / took.Seconds()
 	score, cost := means(oof.Table)
 	for j, a := range oof.Table.Arms {
-		s.Arms = append(s.Arms, ArmSummary{Arm: a, Score: score[j], MeanCostUSD: cost[j]})
+		arm := ArmSummary{Arm: a, Score: score[j]}
+		if cost[j] == cost[j] {
+			arm.MeanCostUSD = &cost[j]
+		}
+		s.Arms = append(s.Arms, arm)
 	}
 	slices.SortStableFunc(s.Arms, func(a, b ArmSummary) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.MeanCostUSD, b.MeanCostUSD))
+		if a.Score == b.Score && a.MeanCostUSD != nil && b.MeanCostUSD != nil {
+			return cmp.Compare(*a.MeanCostUSD, *b.MeanCostUSD)
+		}
+		return cmp.Compare(b.Score, a.Score)
 	})
 	return s
 }
@@ -110,9 +121,9 @@ func (v Verdict) String() string {
 	return "Do not route: nothing shows that routing beats single arms here. " + figures + "."
 }
 
-func dollars(usd float64) string {
-	if usd != usd {
+func dollars(usd *float64) string {
+	if usd == nil {
 		return "cost unknown"
 	}
-	return fmt.Sprintf("$%.6f a prompt", usd)
+	return fmt.Sprintf("$%.6f a prompt", *usd)
 }

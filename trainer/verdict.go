@@ -20,18 +20,19 @@ const (
 type Verdict struct {
 	// Routes is true where the lower bound of the gain is above 0: then routing is better than the best that constants
 	// can do, and otherwise the advice is not to route.
-	Routes bool
+	Routes bool `json:"routes"`
 	// Measure names the gain: "AIQ" over cost-matched mixes of single arms where costs are known, else "score" over the
 	// best single arm.
-	Measure        string
-	Gain           float64
-	GainLow        float64
-	GainHigh       float64
-	Prompts        int
-	ScoreAtBest    float64 // the router's mean score at λ = 0
-	ScoreOfBestArm float64
+	Measure  string  `json:"measure,omitempty"`
+	Gain     float64 `json:"gain"`
+	GainLow  float64 `json:"gain_low"`
+	GainHigh float64 `json:"gain_high"`
+	Prompts  int     `json:"prompts"`
+	// ScoreAtBest is the router's mean score at λ = 0.
+	ScoreAtBest    float64 `json:"score_at_best"`
+	ScoreOfBestArm float64 `json:"score_of_best_arm"`
 	// Reason is why no verdict was possible, else empty.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 }
 
 // judge compares the out-of-fold router with every constant.

@@ -17,25 +17,25 @@ const (
 
 // Ceiling is how far a policy gets: its mean true quality and its mean cost a prompt.
 type Ceiling struct {
-	Quality float64
-	Cost    catalog.Nanodollars
+	Quality float64             `json:"quality"`
+	Cost    catalog.Nanodollars `json:"cost_usd"`
 }
 
 // Ceilings says what can be won in a world. All of it is measured on the second half of the prompts.
 type Ceilings struct {
 	// Prompts is how many were measured.
-	Prompts int
+	Prompts int `json:"prompts"`
 	// Arms is each arm by itself; Best is the number of the best, and Single what it reaches.
-	Arms   []Ceiling
-	Best   int
-	Single Ceiling
+	Arms   []Ceiling `json:"arms"`
+	Best   int       `json:"best"`
+	Single Ceiling   `json:"single"`
 	// Length is the best arm for each of twenty bins of prompt length, chosen on the first half.
-	Length Ceiling
+	Length Ceiling `json:"length"`
 	// Features is the arm of the highest quality given family and level, which is all that a text shows.
-	Features Ceiling
+	Features Ceiling `json:"features"`
 	// Hidden knows the true difficulty too. Oracle knows every draw and takes the best, the cheapest among equals.
-	Hidden Ceiling
-	Oracle Ceiling
+	Hidden Ceiling `json:"hidden"`
+	Oracle Ceiling `json:"oracle"`
 }
 
 // Ceilings measures the first n prompts. Choices are made on true qualities and not on draws, which is the best that

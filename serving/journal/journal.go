@@ -36,7 +36,7 @@ type Options struct {
 	Sync Sync
 	// SyncEvery is the least time between two background fsyncs under Write; 0 is 5 ms.
 	SyncEvery time.Duration
-	// SegmentMaxBytes is the size beyond which a new segment is begun; 0 is 32 MiB.
+	// SegmentMaxBytes is the size beyond which a new segment is begun; 0 is 8 MiB.
 	SegmentMaxBytes int64
 	// RecentMax is how many rounds Recent can find; 0 is 10,000.
 	RecentMax int

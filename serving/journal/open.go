@@ -80,7 +80,7 @@ func (o Options) withDefaults() Options {
 		o.SyncEvery = 5 * time.Millisecond
 	}
 	if o.SegmentMaxBytes == 0 {
-		o.SegmentMaxBytes = 32 << 20
+		o.SegmentMaxBytes = 8 << 20
 	}
 	if o.RecentMax == 0 {
 		o.RecentMax = 10_000
