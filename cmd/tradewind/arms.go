@@ -59,6 +59,13 @@ func assemble(c *config, getenv func(string) string) (*fleet, error) {
 	if len(f.arms) == 0 {
 		return nil, fmt.Errorf("no model to serve: name some under `models:` of a provider")
 	}
+	for _, v := range catalog.Providers() {
+		for i := range f.arms {
+			if f.arms[i].ID.Provider() == v.Name {
+				f.arms[i].OutputCap = v.OutputCap
+			}
+		}
+	}
 	all := catalog.New(f.arms)
 	f.arms, f.version = all.Arms(), all.Version()
 	return f, nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -82,7 +83,7 @@ type routingConfig struct {
 type journalConfig struct {
 	// Sync is "write" (a killed process loses nothing) or "always" (nor does a power loss).
 	Sync string `yaml:"sync"`
-	// SegmentBytes is the size beyond which a segment is sealed; 0 is 32 MiB.
+	// SegmentBytes is the size beyond which a segment is sealed; 0 is 8 MiB.
 	SegmentBytes int64 `yaml:"segment_bytes"`
 }
 
@@ -139,26 +140,46 @@ func readLimited(file string) ([]byte, error) {
 func parseConfig(c *config, text []byte, getenv func(string) string) error {
 	f, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return errors.New(yaml.FormatError(err, false, true))
+		return yamlError(err)
+	}
+	var body ast.Node
+	for _, doc := range f.Docs {
+		switch {
+		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
+		case body != nil:
+			return fmt.Errorf("line %d: a second document begins; only one is read", doc.Body.GetToken().Position.Line)
+		default:
+			body = doc.Body
+		}
+	}
+	if body == nil {
+		return nil
 	}
 	var missing error
-	for _, doc := range f.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		ast.Walk(substitution{getenv, &missing}, doc.Body)
-	}
+	ast.Walk(substitution{getenv, &missing}, body)
 	if missing != nil {
 		return missing
 	}
-	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
-		return nil
-	}
-	err = yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(f.Docs[0].Body, c)
-	if err != nil {
-		return errors.New(yaml.FormatError(err, false, true))
+	// The library takes a time that it cannot parse for no time at all: a key would never expire.
+	decoder := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(parseTime))
+	if err := decoder.DecodeFromNode(body, c); err != nil {
+		return yamlError(err)
 	}
 	return nil
+}
+
+// yamlError is the library's error without the lines around it, which may hold a key.
+func yamlError(err error) error { return errors.New(yaml.FormatError(err, false, false)) }
+
+func parseTime(t *time.Time, text []byte) error {
+	s := strings.Trim(string(bytes.TrimSpace(text)), `"'`)
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if parsed, err := time.Parse(layout, s); err == nil {
+			*t = parsed
+			return nil
+		}
+	}
+	return errors.New("a time must be written as 2026-12-31 or 2026-12-31T23:59:59Z")
 }
 
 // substitution replaces ${NAME} and ${NAME:-default} in string values.
@@ -230,7 +251,7 @@ func (c *config) validate() error {
 		}
 	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
-		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:` (say sk-tw- and 43 random characters), or listen on 127.0.0.1", c.Listen)
+		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -388,6 +387,9 @@ func (c *catalogShowCmd) Run(m *Main) error {
 	}
 	id := catalog.ArmID(c.ID)
 	a, ok := all.Lookup(id)
+	if !ok {
+		a, ok = catalog.New(catalog.Simulated()).Lookup(id)
+	}
 	if !ok {
 		return fmt.Errorf("the catalog has no %s; the nearest are %s", c.ID, join(all.Nearest(c.ID, 3)))
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -85,7 +86,7 @@ func (m *Main) Run(ctx context.Context) (code int) {
 		fmt.Fprintf(m.Stderr, "tradewind: %v\n", err)
 		var parseErr *kong.ParseError
 		if errors.As(err, &parseErr) && parseErr.Context != nil {
-			fmt.Fprintf(m.Stderr, "Run \"tradewind %s --help\" for its flags.\n", parseErr.Context.Command())
+			fmt.Fprintf(m.Stderr, "Run %q for what it takes.\n", strings.Join(strings.Fields("tradewind "+parseErr.Context.Command()+" --help"), " "))
 		}
 		return 2
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/serving"
 )
 
@@ -67,6 +68,9 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 	}
 	if conf.Router.Artifact == "" {
 		conf.Router.Artifact = filepath.Join(conf.DataDir, "models")
+		if _, err := models.Resolve(conf.Router.Artifact); err != nil {
+			return nil, fmt.Errorf("no router to ask: %w; name one with --artifact, or promote one: tradewind models add --promote", err)
+		}
 	}
 	// A decision writes nothing, but a gateway wants a journal: it gets one of its own, not the server's.
 	scratch, err := os.MkdirTemp("", "tradewind-")

@@ -76,9 +76,11 @@ type Arm struct {
 	ContextTokens   int
 	MaxInputTokens  int
 	MaxOutputTokens int
-	Capabilities    Capability
-	Tier            Tier
-	Prices          Prices
+	// OutputCap is the vendor's name for the cap on an answer's tokens; empty is whatever the client calls it.
+	OutputCap    string
+	Capabilities Capability
+	Tier         Tier
+	Prices       Prices
 	// Simulated marks an arm whose answers are made up by this program.
 	Simulated  bool
 	Deprecated bool

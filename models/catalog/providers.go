@@ -6,23 +6,25 @@ type Provider struct {
 	BaseURL string
 	// KeyVars are in order: the first one set wins, and NAME_2, NAME_3 … add keys.
 	KeyVars []string
+	// OutputCap is the vendor's name for the cap on an answer's tokens, where it refuses the usual max_tokens.
+	OutputCap string
 }
 
 // Providers returns the known OpenAI-compatible vendors. A base URL ends where /chat/completions is appended.
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
-		{"openai", "https://api.openai.com/v1", []string{"OPENAI_API_KEY"}},
-		{"mistral", "https://api.mistral.ai/v1", []string{"MISTRAL_API_KEY"}},
-		{"deepseek", "https://api.deepseek.com/v1", []string{"DEEPSEEK_API_KEY"}},
-		{"xai", "https://api.x.ai/v1", []string{"XAI_API_KEY"}},
-		{"groq", "https://api.groq.com/openai/v1", []string{"GROQ_API_KEY"}},
-		{"cerebras", "https://api.cerebras.ai/v1", []string{"CEREBRAS_API_KEY"}},
-		{"togetherai", "https://api.together.xyz/v1", []string{"TOGETHER_API_KEY"}},
-		{"fireworks-ai", "https://api.fireworks.ai/inference/v1", []string{"FIREWORKS_API_KEY"}},
-		{"deepinfra", "https://api.deepinfra.com/v1/openai", []string{"DEEPINFRA_API_KEY"}},
-		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}},
-		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}},
-		{"openrouter", "https://openrouter.ai/api/v1", []string{"OPENROUTER_API_KEY"}},
+		{"openai", "https://api.openai.com/v1", []string{"OPENAI_API_KEY"}, "max_completion_tokens"},
+		{"mistral", "https://api.mistral.ai/v1", []string{"MISTRAL_API_KEY"}, ""},
+		{"deepseek", "https://api.deepseek.com/v1", []string{"DEEPSEEK_API_KEY"}, ""},
+		{"xai", "https://api.x.ai/v1", []string{"XAI_API_KEY"}, ""},
+		{"groq", "https://api.groq.com/openai/v1", []string{"GROQ_API_KEY"}, ""},
+		{"cerebras", "https://api.cerebras.ai/v1", []string{"CEREBRAS_API_KEY"}, ""},
+		{"togetherai", "https://api.together.xyz/v1", []string{"TOGETHER_API_KEY"}, ""},
+		{"fireworks-ai", "https://api.fireworks.ai/inference/v1", []string{"FIREWORKS_API_KEY"}, ""},
+		{"deepinfra", "https://api.deepinfra.com/v1/openai", []string{"DEEPINFRA_API_KEY"}, ""},
+		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}, ""},
+		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}, ""},
+		{"openrouter", "https://openrouter.ai/api/v1", []string{"OPENROUTER_API_KEY"}, ""},
 	}
 }

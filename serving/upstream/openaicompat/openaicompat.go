@@ -181,7 +181,7 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		s.events = openai.NewScanner(resp.Body, p.o.AnswerMax)
 	} else if r.Stream || isEvents {
 		_ = s.Close()
-		return nil, badAnswer("the provider sent content of type %.100q", resp.Header.Get("Content-Type"))
+		return nil, badAnswer("the provider sent content of type %.100q", p.redactor.Redact(resp.Header.Get("Content-Type")))
 	}
 	return s, nil
 }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/datasets"
+)
+
+// vendor is an OpenAI-compatible upstream that says what it was asked. Its usage is 10 and 20 tokens.
+type vendor struct {
+	*httptest.Server
+	calls chan vendorCall
+	// refuse, where set, answers instead.
+	refuse http.HandlerFunc
+}
+
+type vendorCall struct {
+	key  string
+	body map[string]any
+}
+
+const vendorAnswer = `{"id":"c1","object":"chat.completion","created":1,"model":"whatever","choices":[{"index":0,"message":{"role":"assistant","content":"391"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}}`
+
+func newVendor(t *testing.T) *vendor {
+	t.Helper()
+	v := &vendor{calls: make(chan vendorCall, 64)}
+	v.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := vendorCall{key: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || json.Unmarshal(body, &c.body) != nil {
+			t.Errorf("the vendor was sent %q (%v), want JSON", body, err)
+		}
+		v.calls <- c
+		if v.refuse != nil {
+			v.refuse(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, vendorAnswer)
+	}))
+	t.Cleanup(v.Close)
+	return v
+}
+
+// provider is the configuration of the vendor: what a newcomer writes for any OpenAI-compatible endpoint.
+func (v *vendor) provider() string {
+	return fmt.Sprintf(`
+providers:
+  - name: lab
+    type: openai
+    base_url: %s/v1
+    api_key: ${LAB_KEY}
+    models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]
+`, v.URL)
+}
+
+func TestConfigGood(t *testing.T) {
+	v := newVendor(t)
+	file := write(t, "tradewind.yaml", "# Ours.\n---\nrouting: {strategy: \"${S:-cost}\"}"+v.provider())
+	s := start(t, env{"LAB_KEY": "sk-lab-0123456789", "TRADEWIND_CONFIG": file})
+	if text := s.stdout.String(); strings.Contains(text, "simulated") {
+		t.Errorf("a provider is configured, and yet: %s", text)
+	}
+	r := s.call("POST", "/v1/chat/completions", "", ask("auto", "What is 17 times 23?", `,"x_unknown":{"kept":[1.50]}`))
+	var c completion
+	r.want(t, 200, &c)
+	if c.Model != "lab/small" || c.Choices[0].Message.Content != "391" || c.Simulated {
+		t.Errorf("answered %s, want 391 by lab/small", r.body)
+	}
+	// 10 tokens at 1 dollar and 20 at 10 dollars per million.
+	if got, want := r.header.Get("X-Tradewind-Cost-Usd"), "0.00021"; got != want {
+		t.Errorf("cost %s, want %s", got, want)
+	}
+	if got := r.header.Get("X-Tradewind-Strategy"); got != "cost" {
+		t.Errorf("strategy %q, want the default of the substitution, cost", got)
+	}
+	call := <-v.calls
+	if call.key != "sk-lab-0123456789" || call.body["model"] != "small" || fmt.Sprint(call.body["x_unknown"]) != "map[kept:[1.5]]" {
+		t.Errorf("the vendor saw key %q and %v", call.key, call.body)
+	}
+}
+
+func TestConfigBad(t *testing.T) {
+	const key = "sk-tw-CANARY-0123456789abcdef"
+	for name, c := range map[string]struct {
+		text, want string
+	}{
+		"unknown key":        {"listen: 127.0.0.1:0\nkeys:\n  - key: " + key + "\n    budgets: {day: 1}\n", `[4:5] unknown field "budgets"`},
+		"wrong type":         {"keys:\n  - key: " + key + "\n    budget_usd: {day: much}\n", "[3:"},
+		"key in a wrong way": {"keys: " + key + "\n", "[1:7]"},
+		"key twice":          {"keys:\n  - key: " + key + "\n    key: " + key + "\n", "[3:5]"},
+		"syntax":             {"keys:\n  - key: " + key + "\n  foo: \"" + key + "\n", "[3:8]"},
+		"expiry":             {"keys:\n  - key: " + key + "\n    expires_at: tomorrow\n", "a time must be written as 2026-12-31"},
+		"second document":    {"routing: {strategy: cost}\n---\nkeys:\n  - key: " + key + "\n", "a second document begins"},
+		"missing variable":   {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: ${LAB_KEY}\n    models: [m]\n", "line 4: the variable LAB_KEY is not set"},
+		"no brace":           {"listen: ${PORT\n", "line 1: \"${PORT\" has no closing brace"},
+		"strategy":           {"routing: {strategy: cheapest}\n", `"cheapest" is none of cost, latency, balanced`},
+		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `keys[0]: strategy "best"`},
+		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
+		"sync":               {"journal: {sync: maybe}\n", "neither write nor always"},
+		"provider type":      {"providers:\n  - {name: lab, type: soap}\n", `type "soap" is not served`},
+		"no models":          {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\"}\n", "list some under `models:`"},
+		"half a price":       {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, input_usd_per_mtok: 1}]}\n", "output_usd_per_mtok"},
+		"supports":           {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, supports: [tool]}]}\n", "none of tools"},
+		"key in the address": {"providers:\n  - {name: lab, base_url: \"http://u:" + key + "@127.0.0.1:1/v1\", models: [m]}\n", "its own field"},
+		"short key":          {"keys:\n  - {name: ann, key: sk-short}\n", `"ann"`},
+		"not there":          {"", "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := "missing.yaml"
+			if c.text != "" {
+				file = write(t, "tradewind.yaml", c.text)
+			}
+			_, artifact := shared(t)
+			stdout, stderr, code := command(t, nil, "", "serve", "--config", file, "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--artifact", artifact)
+			if code != 1 {
+				t.Errorf("exit code %d, want 1", code)
+			}
+			contains(t, "the error", stderr, c.want)
+			if c.text == "" {
+				return
+			}
+			if strings.Contains(stdout+stderr, "CANARY") || strings.Contains(stderr, "sk-short") {
+				t.Errorf("a key is shown: %s%s", stdout, stderr)
+			}
+		})
+	}
+}
+
+// A key's budget: what it may spend is spent, and then it is refused as OpenAI refuses.
+func TestBudget(t *testing.T) {
+	const ann, bob = "sk-tw-ann-0123456789abcdef", "sk-tw-bob-0123456789abcdef"
+	v := newVendor(t)
+	file := write(t, "tradewind.yaml", v.provider()+`
+keys:
+  - {name: ann, key: `+ann+`, org: o, team: t, budget_usd: {total: 0.0005}}
+  - {name: bob, key: `+bob+`, org: o, team: t}
+`)
+	s := start(t, env{"LAB_KEY": "sk-lab-0123456789"}, "--config", file)
+	body := ask("auto", "hi", `,"max_tokens":20`)
+	s.call("POST", "/v1/chat/completions", "", body).want(t, 401, nil)
+	s.call("POST", "/v1/chat/completions", ann+"x", body).want(t, 401, nil)
+	served := 0
+	var r reply
+	for served < 10 {
+		if r = s.call("POST", "/v1/chat/completions", ann, body); r.status != 200 {
+			break
+		}
+		served++
+	}
+	var e wireError
+	r.want(t, 429, &e)
+	// Each costs 0.00021 of the 0.0005: two fit, the third could not.
+	if served != 2 || len(v.calls) != 2 {
+		t.Errorf("%d served and %d sent to the vendor, want 2", served, len(v.calls))
+	}
+	if e.Error.Code != "insufficient_quota" || e.Error.Type != "insufficient_quota" || r.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("refused with %s and x-should-retry %q", r.body, r.header.Get("X-Should-Retry"))
+	}
+	if d := e.Error.Tradewind; d.Reason != "budget_exceeded_key" || d.LimitUSD != 0.0005 || d.SpentUSD != 0.00042 {
+		t.Errorf("the refusal explains %+v, want the key's limit 0.0005 and 0.00042 spent", d)
+	}
+	s.call("POST", "/v1/chat/completions", bob, body).want(t, 200, nil)
+	s.stop()
+	for _, round := range rounds(t, s.data) {
+		if round.Outcome.Status != datasets.Completed || round.Decision.KeyID == "" || round.Decision.Prompt != "" {
+			t.Errorf("round %+v: want completed, under a key's id, without its text, which this key does not allow to be kept", round)
+		}
+	}
+}
+
+// A client that leaves takes its upstream call with it (P9).
+func TestClientGone(t *testing.T) {
+	v := newVendor(t)
+	left := make(chan time.Time, 1)
+	v.refuse = func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}`+"\n\n")
+		w.(http.Flusher).Flush()
+		select {
+		case <-r.Context().Done():
+			left <- time.Now()
+		case <-time.After(20 * time.Second):
+		}
+	}
+	s := start(t, env{"LAB_KEY": "sk-lab-0123456789", "TRADEWIND_CONFIG": write(t, "tradewind.yaml", v.provider())})
+	resp, err := http.Post(s.url("/v1/chat/completions"), "application/json", strings.NewReader(ask("auto", "hi", `,"stream":true`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.Now()
+	resp.Body.Close()
+	select {
+	case at := <-left:
+		// The promise is 50 ms at the 99.9th percentile of an idle machine; this one may be busy.
+		if took := at.Sub(gone); took > 2*time.Second {
+			t.Errorf("the vendor's call was cancelled after %v", took)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("the vendor's call outlived its client")
+	}
+	s.stop()
+	all := rounds(t, s.data)
+	if len(all) != 1 || all[0].Outcome.Status != datasets.ClientGone || all[0].Outcome.Cost <= 0 {
+		t.Errorf("the log holds %+v, want one round whose client left and whose token is paid", all)
+	}
+}
