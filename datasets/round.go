@@ -13,6 +13,10 @@ import (
 // RoundID names one client request from admission to its terminal event, "rnd_" and a ULID. It is also the hold's id.
 type RoundID string
 
+// Instant is t as the log keeps it: in UTC and whole microseconds, which every reader of Parquet understands. Times are
+// cut before they are journaled, so that journal and sealed part agree.
+func Instant(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
 // Reason says in one token why an arm was chosen.
 type Reason string
 

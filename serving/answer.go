@@ -2,11 +2,14 @@ package serving
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -29,19 +32,17 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 	if !errors.As(err, &failure) {
 		return nil, err
 	}
-	r.outcome.Status = datasets.Failed
-	r.attempts(failure.Attempts, "")
-	if gone(r.req, err) {
+	if r.outcome.Status = datasets.Failed; r.gone() {
 		r.outcome.Status = datasets.ClientGone
-		r.outcome.Cost, r.outcome.CostStatus = r.forecast(r.plan[0]), datasets.CostEstimated
 	}
+	r.attempts(failure.Attempts, "")
 	return nil, failure.Wire()
 }
 
 // bodyFor splices the body for an arm out of the client's.
 func (r *round) bodyFor(arm *catalog.Arm) []byte {
 	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
-	return r.wire.AppendUpstream(body, openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), ForceUsage: true})
+	return r.wire.AppendUpstream(body, openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true})
 }
 
 // relayWhole passes on an answer that is not streamed, with the model that answered and its cost.
@@ -52,11 +53,13 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 		return r.broke(a, err, 0)
 	}
 	event.Data = bytes.Clone(event.Data) // Next may reuse it
-	if _, err := a.Next(); err != io.EOF {
+	if _, err := a.Next(); err == nil {
+		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, len(event.Data)/4)
+	} else if err != io.EOF {
 		return r.broke(a, err, len(event.Data)/4)
 	}
 	final := r.conclude(a, event.Usage(), len(event.Data)/4)
-	body, err := openai.AppendAnswer(nil, &event, a.Served().ID, final)
+	body, err := openai.AppendAnswer(make([]byte, 0, len(event.Data)+512+len(final.Explain)), &event, a.Served().ID, final)
 	if err != nil {
 		return err
 	}
@@ -77,13 +80,12 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	flusher := http.NewResponseController(r.w)
 	r.streamHead(a)
 	r.wrote = true
-	var out, chunk []byte
+	out, chunk := make([]byte, 0, 1024), make([]byte, 0, 1024)
 	seen := contentMeter{}
 	for {
 		waiting := r.g.o.Now()
 		event, err := a.Next()
 		r.waited += r.g.o.Now().Sub(waiting)
-		out = out[:0]
 		if err != nil {
 			return r.endStream(a, &rewriter, err, seen.tokens(), flusher)
 		}
@@ -94,12 +96,24 @@ func (r *round) relayStream(a *upstream.Answer) error {
 		if chunk = rewriter.AppendChunk(chunk[:0], &event); len(chunk) == 0 {
 			continue
 		}
-		out = openai.AppendEvent(out, chunk)
-		if _, err := r.w.Write(out); err != nil {
-			return r.broke(a, r.req.Context().Err(), seen.tokens())
+		out = openai.AppendEvent(out[:0], chunk)
+		if !r.send(flusher, out) {
+			return r.broke(a, context.Canceled, seen.tokens())
 		}
-		_ = flusher.Flush()
 	}
+}
+
+// sendMax is how long a client may leave a piece of a stream lying before it counts as gone.
+const sendMax = time.Minute
+
+// send writes a piece of a stream at once and reports whether the client takes it.
+func (r *round) send(flusher *http.ResponseController, b []byte) bool {
+	_ = flusher.SetWriteDeadline(time.Now().Add(sendMax)) // what has no deadlines (a test's recorder) never blocks either
+	if _, err := r.w.Write(b); err != nil {
+		return false
+	}
+	err := flusher.Flush()
+	return err == nil || errors.Is(err, http.ErrNotSupported)
 }
 
 // endStream ends a stream in one of three ways: complete, cut by the vendor, or left by the client.
@@ -115,9 +129,8 @@ func (r *round) endStream(a *upstream.Answer, w *openai.Rewriter, err error, see
 		err = r.broke(a, err, seen)
 		out = openai.AppendEvent(out, w.AppendFailure(nil, openai.AsError(err)))
 	}
-	if !gone(r.req, r.req.Context().Err()) {
-		_, _ = r.w.Write(openai.AppendDone(out))
-		_ = flusher.Flush()
+	if !r.gone() {
+		r.send(flusher, openai.AppendDone(out))
 	}
 	return err
 }
@@ -147,9 +160,8 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 		final.Estimate = u
 		final.Estimate.Known = true
 	}
-	cost, status := costOf(a.Served(), u)
+	cost := r.served(a, u)
 	final.Cost = &cost
-	r.served(a, u, cost, status)
 	r.outcome.Status = datasets.Completed
 	if r.wire.Tradewind.Explain == openai.Yes {
 		final.Explain = r.explainNow()
@@ -160,38 +172,39 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 
 // broke ends a round whose answer broke off, or whose client left: what was streamed is settled.
 func (r *round) broke(a *upstream.Answer, err error, seen int) error {
-	if err == nil || gone(r.req, err) || r.req.Context().Err() != nil {
-		_ = a.Close()
-		r.outcome.Status = datasets.ClientGone
-		err = openai.NewError(openai.UpstreamFailed, "the client has gone")
-	} else {
-		r.outcome.Status = datasets.Failed
-		var e *upstream.Error
-		if errors.As(err, &e) {
-			err = e.Wire()
-		}
+	r.outcome.Status = datasets.Failed
+	var e *upstream.Error
+	switch {
+	case r.gone() || errors.Is(err, context.Canceled) && !errors.As(err, &e):
+		_ = a.Close() // at once: the vendor bills for what it goes on to say
+		r.outcome.Status, err = datasets.ClientGone, clientGone()
+	case errors.As(err, &e):
+		err = e.Wire()
 	}
 	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
 	if seen == 0 && r.outcome.Status == datasets.ClientGone {
 		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)
 	}
-	cost, status := costOf(a.Served(), u)
-	r.served(a, u, cost, status)
+	r.served(a, u)
 	return err
 }
 
-// served writes into the outcome who answered and what it cost, the attempts that failed before included.
-func (r *round) served(a *upstream.Answer, u openai.Usage, cost openai.Cost, status datasets.CostStatus) {
+// served writes into the outcome who answered and what it cost. The cost that it returns, and that the client is told,
+// is the whole request's: attempts that failed and may have been billed stand in it as the cost of routing.
+func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 	o, arm := &r.outcome, a.Served()
+	cost, status := costOf(arm, u)
 	o.Served, o.Usage = arm.ID, u.Catalog()
 	r.attempts(a.Attempts(), arm.ID)
-	if last := len(o.Attempts) - 1; last >= 0 {
-		o.Attempts[last].Cost = cost.Total
-	}
-	o.Cost += cost.Total
+	o.Attempts[len(o.Attempts)-1].Cost = cost.Total
+	own := cost.Total
+	cost.Router = o.Cost
+	cost.Total += o.Cost
+	o.Cost = cost.Total
 	if o.CostStatus == "" || status != datasets.CostFinal {
 		o.CostStatus = status
 	}
+	r.grant.Correct(int(u.Input + u.Output))
 	if arm.ID != r.decision.Action {
 		o.Reason = datasets.FellBack
 	}
@@ -200,49 +213,52 @@ func (r *round) served(a *upstream.Answer, u openai.Usage, cost openai.Cost, sta
 		o.TTFTMS = &ms
 	}
 	meter := r.g.meters[arm.ID]
-	meter.Charged(int64(cost.Total), status == datasets.CostEstimated)
+	meter.Charged(int64(own), status == datasets.CostEstimated)
 	if status == datasets.CostUnpriced {
 		meter.Unpriced()
 	}
 	meter.Used(telemetryTokens(u))
+	return cost
 }
 
 // attempts copies the pool's attempts into the outcome and charges those that failed but may have been billed at their
-// forecast.
+// forecast. The one that a client's leaving cut off is among these.
 func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 	o := &r.outcome
-	o.Attempts = o.Attempts[:0]
 	for i := range all {
 		a := &all[i]
-		out := datasets.Attempt{Arm: a.Arm, StartedAt: a.StartedAt, Outcome: a.Outcome(), TotalMS: milliseconds(a.Total)}
+		out := datasets.Attempt{Arm: a.Arm, StartedAt: datasets.Instant(a.StartedAt), Outcome: a.Outcome(), TotalMS: milliseconds(a.Total), HTTPStatus: http.StatusOK}
 		if a.FirstContent > 0 {
 			ms := milliseconds(a.FirstContent)
 			out.FirstTokenMS = &ms
 		}
 		if a.Err != nil {
 			out.HTTPStatus, out.ErrorClass = a.Err.Status, string(a.Err.Class)
-		} else {
-			out.HTTPStatus = http.StatusOK
 		}
-		answered := a.Arm == served && i == len(all)-1
-		if !answered && a.Billed {
-			if arm := r.arm(a.Arm); arm != nil {
-				out.Cost = r.forecast(arm)
-				o.Cost += out.Cost
-				o.CostStatus = datasets.CostEstimated
-			}
+		last := i == len(all)-1
+		answered := last && served != ""
+		cut := last && o.Status == datasets.ClientGone && (answered || errors.Is(a.Err, context.Canceled))
+		if cut {
+			out.Outcome, out.HTTPStatus, out.ErrorClass = "cancelled", 0, ""
 		}
-		if a.Err != nil && i < len(all)-1 {
+		if arm := r.arm(a.Arm); !answered && (a.Billed || cut) && arm != nil {
+			out.Cost = r.forecast(arm)
+			o.Cost += out.Cost
+			o.CostStatus = datasets.CostEstimated
+			r.g.meters[a.Arm].Charged(int64(out.Cost), true)
+		}
+		if a.Err != nil && !last {
 			r.g.o.Metrics.FailedOver(a.Arm.Provider(), string(a.Err.Class))
 		}
-		r.g.meters[a.Arm].Attempted(a.Outcome(), a.Total, a.FirstContent)
+		r.g.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
 		o.Attempts = append(o.Attempts, out)
 	}
 }
 
 // forecast is the expected cost of the request at an arm, never more than what is held for it.
 func (r *round) forecast(arm *catalog.Arm) catalog.Nanodollars {
-	n, err := catalog.FromDollars(r.candidate(arm.ID).CostUSD)
+	c := r.candidate(arm.ID)
+	n, err := catalog.FromDollars(min(c.CostUSD, c.CostUpperUSD))
 	if err != nil || !arm.Prices.Known {
 		return 0
 	}
@@ -267,6 +283,9 @@ func (r *round) head() {
 	if n := len(r.outcome.Attempts); n > 0 {
 		h.Set("X-Tradewind-Attempts", strconv.Itoa(n))
 	}
+	if r.principal != nil && r.limited() && r.remaining() == nil {
+		h.Set("X-Tradewind-Budget-Remaining-Usd", r.left.String())
+	}
 	overhead := r.since() - r.waited
 	h.Set("X-Tradewind-Overhead-Ms", strconv.FormatFloat(milliseconds(overhead), 'f', 3, 64))
 }
@@ -286,11 +305,13 @@ func (r *round) answerHead(a *upstream.Answer) {
 	h.Set("X-Tradewind-Model", string(a.Served().ID))
 	h.Set("X-Tradewind-Provider", a.Served().ID.Provider())
 	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(attempts)))
-	if len(attempts) > 1 {
-		var failed []string
-		for _, f := range attempts[:len(attempts)-1] {
+	var failed []string
+	for _, f := range attempts[:len(attempts)-1] { // a retry of the same arm is no fallback
+		if f.Arm != a.Served().ID && !slices.Contains(failed, string(f.Arm)) {
 			failed = append(failed, string(f.Arm))
 		}
+	}
+	if len(failed) > 0 {
 		h.Set("X-Tradewind-Fallback-From", strings.Join(failed, ","))
 	}
 	if a.Served().ID != r.decision.Action {
@@ -335,7 +356,8 @@ func (r *round) finish() {
 		return
 	}
 	o := &r.outcome
-	o.RoundID, o.At = r.id, r.g.o.Now()
+	now := r.g.o.Now()
+	o.RoundID, o.At = r.id, datasets.Instant(now)
 	if o.Status == "" {
 		o.Status = datasets.Failed
 	}
@@ -345,7 +367,7 @@ func (r *round) finish() {
 	if r.err != nil {
 		o.Error = string(openai.AsError(r.err).Code)
 	}
-	total := o.At.Sub(r.started)
+	total := now.Sub(r.started)
 	o.LatencyMS, o.OverheadMS = milliseconds(total), milliseconds(total-r.waited)
 	r.settle(o.Cost)
 	if err := r.g.o.Journal.AppendOutcome(r.req.Context(), o); err != nil {

@@ -17,7 +17,7 @@ import (
 func (r *round) propose() error {
 	d := &r.decision
 	*d = datasets.Decision{Case: policy.Case{Candidates: d.Case.Candidates, Pinned: -1, Reference: -1}}
-	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, r.started
+	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, datasets.Instant(r.started)
 	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.g.o.CatalogVersion
 	d.Policy, d.Tags, d.Stream, d.InputTokens = "router", r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
@@ -37,6 +37,9 @@ func (r *round) propose() error {
 		return err
 	}
 	policy.Constrain(c)
+	if r.wire.Target.Auto {
+		r.router.guardUnmeasured(c)
+	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -119,7 +122,11 @@ func (r *round) fits(a *catalog.Arm) bool {
 	if a.MaxInputTokens > 0 && input > a.MaxInputTokens {
 		return false
 	}
-	return a.ContextTokens == 0 || input+min(r.wire.MaxTokens, a.MaxOutputTokens) <= a.ContextTokens
+	output := r.wire.MaxTokens
+	if a.MaxOutputTokens > 0 {
+		output = min(output, a.MaxOutputTokens)
+	}
+	return a.ContextTokens == 0 || input+output <= a.ContextTokens
 }
 
 // price fills in what the request would cost at each arm: the forecast, and the bound that a hold must cover.
@@ -178,17 +185,16 @@ func (r *round) constraints(c *policy.Case) error {
 	c.MaxLatencyMS = strictest(milliseconds(o.MaxLatency), p.Caps.MaxLatencyMS)
 	c.Epsilon = r.g.o.Epsilon
 	c.Explore = o.Explore.Or(true) && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
-	left, limited, err := r.remaining()
-	if err != nil {
+	if err := r.remaining(); err != nil || !r.limited() {
 		return err
 	}
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
 		switch {
 		case a.Filter != policy.Eligible:
-		case !a.Priced && limited:
+		case !a.Priced:
 			a.Filter = policy.Unpriced
-		case limited && a.CostUpperUSD > left.Dollars():
+		case a.CostUpperUSD > r.left.Dollars():
 			a.Filter = policy.Budget
 		}
 	}
@@ -203,11 +209,19 @@ func strictest(a, b float64) float64 {
 	return a
 }
 
-// target applies the model value: a concrete name pins its arm, a list of models narrows the choice.
+// target applies the model value: a concrete name pins its arm; a list of models narrows the choice of an auto name and
+// holds the stand-ins of a concrete one.
 func (r *round) target(c *policy.Case) error {
 	t := r.wire.Target
+	listed, err := r.listed()
+	if err != nil {
+		return err
+	}
 	if t.Auto {
-		return r.narrow(c, r.wire.Tradewind.Models)
+		if len(listed) > 0 {
+			keepOnly(c, listed)
+		}
+		return nil
 	}
 	name := t.Name
 	matches := r.matching(name)
@@ -243,21 +257,16 @@ func (r *round) pinnable(c *policy.Case) error {
 	return nil
 }
 
-// narrow keeps the listed models, or all where nothing is listed.
-func (r *round) narrow(c *policy.Case, models []string) error {
-	if len(models) == 0 {
-		return nil
-	}
-	var keep []int
-	for _, m := range models {
+// listed are the arms of the request's list of models, in its order.
+func (r *round) listed() (arms []int, err error) {
+	for _, m := range r.wire.Tradewind.Models {
 		found := r.matching(m)
 		if len(found) == 0 {
-			return r.unknownModel("models", m)
+			return nil, r.unknownModel("models", m)
 		}
-		keep = append(keep, found...)
+		arms = append(arms, found...)
 	}
-	keepOnly(c, keep)
-	return nil
+	return arms, nil
 }
 
 func keepOnly(c *policy.Case, keep []int) {
@@ -289,37 +298,48 @@ func (r *round) lookup(name string) int {
 func (r *round) unknownModel(param, name string) error {
 	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
 	e.Param = param
-	if near := openai.Nearest(name, r.g.names, 3); len(near) > 0 {
+	var near []string
+	for _, id := range r.g.catalog.Nearest(name, catalog.NearestMax) {
+		if ok, _ := r.principal.Arm(id); ok && len(near) < 3 { // what the key may not use is not told
+			near = append(near, string(id))
+		}
+	}
+	if len(near) > 0 {
 		e.Message += "; the nearest are " + strings.Join(near, ", ")
 		e.Extra = map[string]any{"nearest": near}
 	}
 	return e
 }
 
-// noCandidate says which filter took each arm.
+// noCandidate says which filter took each arm, or the one thing that was short: the window or the money. Of a named
+// model only its own filter counts.
 func (r *round) noCandidate() error {
 	type removed struct {
 		Model  catalog.ArmID `json:"model"`
 		Filter policy.Filter `json:"filter"`
 	}
 	var all []removed
-	largest, tooSmall, budget := 0, 0, 0
-	for i, a := range r.decision.Case.Candidates {
+	c, count, window := &r.decision.Case, map[policy.Filter]int{}, 0
+	for i, a := range c.Candidates {
+		if c.Pinned >= 0 && i != c.Pinned {
+			continue
+		}
 		all = append(all, removed{a.Arm, a.Filter})
-		largest = max(largest, r.router.arms[i].ContextTokens)
-		switch a.Filter {
-		case policy.ContextTooSmall:
-			tooSmall++
-		case policy.Budget:
-			budget++
+		count[a.Filter]++
+		if a.Filter == policy.ContextTooSmall {
+			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
 		}
 	}
-	if budget > 0 {
+	allowed := len(all) - count[policy.NotAllowed] - count[policy.Denied]
+	switch {
+	case count[policy.Budget] > 0:
 		return r.budgetGone()
+	case allowed > 0 && allowed == count[policy.Unpriced] && r.limited():
+		return r.unpricedOnly()
 	}
 	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
-	if tooSmall == len(all) || tooSmall > 0 && r.decision.Case.Pinned >= 0 {
-		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, largest)
+	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
+		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
 	}
 	e.Extra = map[string]any{"filtered": all}
 	return e
@@ -367,23 +387,34 @@ func (r *round) choose(i int) {
 // attemptsMax is the most arms that one request may try.
 const attemptsMax = 3
 
-// standIns fills the plan: the action first.
+// standIns fills the plan: the action first, then who may answer where it fails.
 func (r *round) standIns(action int) {
 	c := &r.decision.Case
 	r.plan = append(r.plan[:0], &r.router.arms[action])
 	if !r.wire.Tradewind.Fallback.Or(true) {
 		return
 	}
-	if c.Pinned >= 0 { // a named model is served by that model, or by those that the request lists
-		for _, name := range r.wire.Tradewind.Models {
-			for _, i := range r.matching(name) {
-				if r.filter(&r.router.arms[i]) == policy.Eligible {
-					r.standIn(i)
-				}
-			}
+	r.bestEligible(c)
+	// Availability before thrift: an arm that the guard held back may still answer where all others have failed.
+	for i := range c.Candidates {
+		if c.Candidates[i].Filter == policy.Guarded {
+			r.standIn(i)
 		}
+	}
+	if r.wire.Target.Auto {
 		return
 	}
+	// A named model is served by that model, or by those that the request lists.
+	listed, _ := r.listed() // every name was found when the case was made
+	for _, i := range listed {
+		if r.filter(&r.router.arms[i]) == policy.Eligible && affordable(c, i) {
+			r.standIn(i)
+		}
+	}
+}
+
+// bestEligible adds the eligible arms to the plan, the best objective first.
+func (r *round) bestEligible(c *policy.Case) {
 	for len(r.plan) < attemptsMax {
 		best := -1
 		for i := range c.Candidates {
@@ -393,19 +424,16 @@ func (r *round) standIns(action int) {
 			}
 		}
 		if best < 0 {
-			break
+			return
 		}
 		r.standIn(best)
 	}
-	// Availability before thrift: an arm that the guard held back may still answer where all others have failed.
-	if i := c.Fallback; i >= 0 && c.Candidates[i].Filter == policy.Guarded {
-		r.standIn(i)
-	}
-	for i := range c.Candidates {
-		if c.Candidates[i].Filter == policy.Guarded {
-			r.standIn(i)
-		}
-	}
+}
+
+// affordable applies the cap on cost to an arm that the policy did not weigh.
+func affordable(c *policy.Case, i int) bool {
+	a := &c.Candidates[i]
+	return c.MaxCostUSD == 0 || a.Priced && a.CostUpperUSD <= c.MaxCostUSD
 }
 
 func (r *round) standIn(i int) {

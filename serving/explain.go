@@ -10,6 +10,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
 // Explanation is the decision object: one form in /v1/route, /v1/decisions/{id}, `explain: true` and the command line.
@@ -46,14 +47,17 @@ type Explanation struct {
 
 // Weights are what the objective multiplies: quality by one, a dollar by Cost.
 type Weights struct {
-	Quality float64 `json:"quality"`
-	Cost    float64 `json:"cost"`
-	Latency float64 `json:"latency"`
+	Quality      float64 `json:"quality"`
+	Cost         float64 `json:"cost"`
+	Latency      float64 `json:"latency"`
+	Availability float64 `json:"availability"`
 }
 
 // Needs is what the request asks of an arm.
 type Needs struct {
 	InputTokens int `json:"input_tokens"`
+	// Capabilities are absent where only the journal is known, which does not keep them.
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // Used is what a call used, in tokens.
@@ -90,6 +94,8 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 	}
 	if d.Case.LatencyFirst {
 		e.Weights = Weights{Latency: 1}
+	} else if d.Case.AvailabilityFirst {
+		e.Weights = Weights{Availability: 1}
 	}
 	for i := range d.Case.Candidates {
 		e.Candidates = append(e.Candidates, explainCandidate(d, i))
@@ -200,7 +206,9 @@ func (r *round) explainNow() []byte {
 	if o.CostStatus == "" {
 		o.CostStatus = datasets.CostFinal
 	}
-	b, err := json.Marshal(Explain(&r.decision, &o))
+	e := Explain(&r.decision, &o)
+	e.Needs.Capabilities = openai.CapabilityNames(r.wire.Needs)
+	b, err := json.Marshal(e)
 	if err != nil {
 		r.g.o.Log.Error("a decision could not be shown", "round", r.id, "error", err)
 		return nil

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,7 +35,7 @@ func (g *Gateway) Handler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	e.HandleMethodNotAllowed, e.RedirectTrailingSlash, e.RedirectFixedPath = true, false, false
-	e.ContextWithFallback = true
+	e.Use(g.contain)
 	e.NoRoute(g.notFound)
 	e.NoMethod(func(c *gin.Context) {
 		err := openai.NewError(openai.MethodNotAllowed, "%s is not allowed here", c.Request.Method)
@@ -76,9 +78,30 @@ func (g *Gateway) Routes() []Route {
 	return routes
 }
 
+// contain keeps a panic in its request. A round contains its own, because it has money to end.
+func (g *Gateway) contain(c *gin.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.o.Log.Error("panic in a request", "path", c.FullPath(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			if !c.Writer.Written() {
+				g.fail(c, openai.NewError(openai.InternalError, "internal error"))
+			}
+		}
+	}()
+	c.Next()
+}
+
+// named gives the answer its request id.
+func (g *Gateway) named(c *gin.Context) string {
+	id := requestID(c.GetHeader("X-Request-Id"), newRoundID(g.o.Now()))
+	c.Header("X-Request-Id", id)
+	return id
+}
+
 // authenticated asks for a key before the handler.
 func (g *Gateway) authenticated(next func(*gin.Context, *governance.Principal)) gin.HandlerFunc {
 	return func(c *gin.Context) {
+		g.named(c)
 		p, err := g.o.Auth.Authenticate(c.Request.Header)
 		if err != nil {
 			g.fail(c, authError(err))
@@ -90,8 +113,11 @@ func (g *Gateway) authenticated(next func(*gin.Context, *governance.Principal)) 
 
 // fail answers an error outside of a round.
 func (g *Gateway) fail(c *gin.Context, err error) {
-	id := newRoundID(g.o.Now())
-	openai.WriteError(c.Writer, openai.AsError(err), requestID(c.GetHeader("X-Request-Id"), id), "")
+	id := c.Writer.Header().Get("X-Request-Id")
+	if id == "" {
+		id = g.named(c)
+	}
+	openai.WriteError(c.Writer, openai.AsError(err), id, "")
 }
 
 func (g *Gateway) notFound(c *gin.Context) {
@@ -149,20 +175,20 @@ func (g *Gateway) route(c *gin.Context) {
 			break
 		}
 	}
-	if r.granted {
-		defer r.grant.Release()
-	}
+	defer r.grant.Release()
 	if err == nil {
 		r.extract()
 		err = r.propose()
 	}
 	if err != nil {
-		openai.WriteError(c.Writer, openai.AsError(err), r.requestID, "")
+		r.head()
+		openai.WriteError(c.Writer, openai.AsError(err), r.requestID, string(r.id))
 		return
 	}
 	r.choose(r.proposed.Best)
+	r.head()
 	e := Explain(&r.decision, nil)
-	e.DryRun = true
+	e.DryRun, e.Needs.Capabilities = true, openai.CapabilityNames(r.wire.Needs)
 	c.JSON(http.StatusOK, e)
 }
 
@@ -189,9 +215,13 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 		g.fail(c, err)
 		return
 	}
-	f.KeyID, f.At = p.KeyID, g.o.Now()
+	f.KeyID, f.At = p.KeyID, datasets.Instant(g.o.Now())
 	made, err := roundTime(f.RoundID)
 	if err != nil {
+		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+		return
+	}
+	if made.After(f.At.Add(time.Minute)) { // some clock is ahead, but not by more
 		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
 		return
 	}
@@ -204,7 +234,7 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 			g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
 			return
 		}
-		if o != nil && o.Served != "" {
+		if o != nil && g.meters[o.Served] != nil { // a journal may know arms that are no longer served
 			g.meters[o.Served].Scored(f.Source, f.Score)
 		}
 	}
@@ -251,6 +281,9 @@ func readFeedback(body io.Reader) (*datasets.Feedback, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		return nil, openai.NewError(openai.InvalidRequest, "the body is not a feedback: %v", err)
+	}
+	if _, err := dec.Token(); err != io.EOF || !utf8.Valid(raw) {
+		return nil, openai.NewError(openai.InvalidRequest, "the body is not one JSON object in UTF-8")
 	}
 	bad := func(param, message string) error {
 		e := openai.NewError(openai.InvalidRequest, "%s %s", param, message)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
@@ -39,11 +40,14 @@ func account(b governance.Budget) ledger.AccountID {
 	return ledger.Account(b.Scope, b.Owner, ledger.Window(b.Window))
 }
 
-// openBudgets tells the ledger every cap before the first request.
+// openBudgets checks every principal and tells the ledger its caps before the first request.
 func (g *Gateway) openBudgets(ctx context.Context) error {
 	g.chains = map[*governance.Principal][]ledger.AccountID{}
 	for _, p := range g.o.Auth.Principals() {
 		g.chains[p] = chain(p)
+		if p.Strategy != "" && !openai.Strategy(p.Strategy).Known() {
+			return fmt.Errorf("serving: key %s: strategy %q is unknown", p.KeyID, p.Strategy)
+		}
 		if err := g.o.Books.SetLimit(ctx, g.chains[p][0], ledger.Limit{Window: ledger.Total}); err != nil {
 			return fmt.Errorf("serving: account of key %s: %w", p.KeyID, err)
 		}
@@ -78,41 +82,49 @@ func (g *Gateway) ExpireHolds(ctx context.Context) {
 	}
 }
 
-// remaining is what the tightest budget of the chain still carries; limited is false where there is no budget.
-func (r *round) remaining() (left catalog.Nanodollars, limited bool, err error) {
-	left = math.MaxInt64
+// limited reports whether any budget applies.
+func (r *round) limited() bool { return len(r.principal.Budgets) > 0 }
+
+// remaining looks for the tightest budget of the chain and what it still carries.
+func (r *round) remaining() error {
+	r.left = math.MaxInt64
 	for _, b := range r.principal.Budgets {
-		balance, err := r.g.o.Books.Balance(r.req.Context(), account(b))
+		id := account(b)
+		balance, err := r.g.o.Books.Balance(r.req.Context(), id)
 		if err != nil {
-			return 0, true, storeError(err)
+			return storeError(err)
 		}
-		left, limited = min(left, balance.Remaining()), true
+		if left := balance.Remaining(); left < r.left {
+			r.left, r.tightest = left, ledger.InsufficientError{
+				Scope: b.Scope, AccountID: id, Limit: balance.Limit.Amount, Spent: balance.Settled, Held: balance.Held, ResetsAt: balance.ResetsAt,
+			}
+		}
 	}
-	return left, limited, nil
+	return nil
 }
 
 // hold sets aside the most that the action and its stand-ins can cost, on the whole chain or not at all. Stand-ins that
 // the budget cannot carry are dropped rather than the request.
 func (r *round) hold() error {
-	amount, err := r.upper(r.plan[0])
+	own, err := r.upper(r.plan[0])
 	if err != nil {
 		return err
 	}
-	left, limited, err := r.remaining()
-	if err != nil {
-		return err
-	}
-	kept := r.plan[:1]
+	amount, kept := own, r.plan[:1]
 	for _, arm := range r.plan[1:] {
 		bound, err := r.upper(arm)
-		if err != nil || limited && (bound > left || !arm.Prices.Known) {
+		if err != nil || r.limited() && (bound > r.left || !arm.Prices.Known) {
 			continue
 		}
 		kept, amount = append(kept, arm), max(amount, bound)
 	}
-	r.plan = kept
-	r.decision.Hold = amount
-	return r.takeHold(ledger.HoldID(r.id), amount)
+	r.plan, r.decision.Hold = kept, amount
+	err = r.takeHold(ledger.HoldID(r.id), amount)
+	if err != nil && amount > own { // others were quicker: what is left may still carry the action alone
+		r.plan, r.decision.Hold = r.plan[:1], own
+		err = r.takeHold(ledger.HoldID(r.id), own)
+	}
+	return err
 }
 
 // upper is the most that one attempt at an arm can cost; an unpriced arm holds nothing.
@@ -136,20 +148,22 @@ func (r *round) takeHold(id ledger.HoldID, amount catalog.Nanodollars) error {
 	return nil
 }
 
-// againHold is asked before each attempt: where the last one may have been billed, a further hold covers the next.
-func (r *round) againHold(arm *catalog.Arm, failed []upstream.Attempt) error {
+// againHold is asked before each attempt: where the last one may have been billed, a further hold covers the next. If
+// there is no money for it the request ends there, with what the attempts so far did cost.
+func (r *round) againHold(_ *catalog.Arm, failed []upstream.Attempt) error {
 	if len(failed) == 0 || !failed[len(failed)-1].Billed {
 		return nil
 	}
-	amount, err := r.upper(arm)
+	err := r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), r.decision.Hold)
 	if err != nil {
-		return err
+		r.attempts(failed, "")
 	}
-	return r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), amount)
+	return err
 }
 
 // settle books the cost over the round's holds, in order; what they cannot carry goes to the last, because it is spent.
 func (r *round) settle(total catalog.Nanodollars) {
+	ctx := context.WithoutCancel(r.req.Context()) // what is spent is booked, whoever has left
 	for i, h := range r.holds {
 		part := total
 		if i < len(r.holds)-1 {
@@ -158,9 +172,9 @@ func (r *round) settle(total catalog.Nanodollars) {
 		total -= part
 		var err error
 		if part == 0 {
-			err = r.g.o.Ledger.Release(context.WithoutCancel(r.req.Context()), h.id)
+			err = r.g.o.Ledger.Release(ctx, h.id)
 		} else {
-			err = r.g.o.Ledger.Settle(context.WithoutCancel(r.req.Context()), h.id, part)
+			err = r.g.o.Ledger.Settle(ctx, h.id, part)
 		}
 		if err != nil {
 			r.g.o.Log.Error("a hold was not settled; it will expire at its amount", "round", r.id, "error", err)
@@ -168,9 +182,6 @@ func (r *round) settle(total catalog.Nanodollars) {
 	}
 	r.holds = r.holds[:0]
 }
-
-// releaseHolds frees the money of a round that never reached a vendor.
-func (r *round) releaseHolds() { r.settle(0) }
 
 // moneyError is the wire's error of a hold that was refused.
 func (r *round) moneyError(err error) error {
@@ -192,18 +203,26 @@ func (r *round) moneyError(err error) error {
 	return e
 }
 
-// budgetGone explains a request that no arm could serve within the budget, by asking for the cheapest of them.
+// budgetGone explains a request that the budget kept from every arm, with the numbers that it was decided on: what the
+// cheapest of those arms needs is more than was left.
 func (r *round) budgetGone() error {
-	cheapest := catalog.Nanodollars(math.MaxInt64)
-	for i := range r.router.arms {
-		if bound, err := r.upper(&r.router.arms[i]); err == nil && r.router.arms[i].Prices.Known {
-			cheapest = min(cheapest, bound)
+	short := r.tightest
+	short.Needed = math.MaxInt64
+	for i, a := range r.decision.Case.Candidates {
+		if bound, err := r.upper(&r.router.arms[i]); err == nil && a.Filter == policy.Budget {
+			short.Needed = min(short.Needed, bound)
 		}
 	}
-	if err := r.takeHold(ledger.HoldID(r.id), cheapest); err != nil {
-		return err
-	}
-	return openai.NewError(openai.NoCandidate, "the budget has room again; send the request once more")
+	return r.moneyError(&short)
+}
+
+// unpricedOnly refuses a request that only arms without a price could serve: they never count as free.
+func (r *round) unpricedOnly() error {
+	e := openai.NewError(openai.InsufficientQuota, "there is a budget, and no model with a known price can serve this request")
+	e.Reason = "budget_unpriced"
+	e.Extra = map[string]any{"scope": r.tightest.Scope, "scope_id": r.tightest.AccountID.Owner()}
+	r.g.o.Metrics.BudgetRejected(e.Reason)
+	return e
 }
 
 func storeError(err error) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
@@ -54,7 +55,10 @@ type round struct {
 	features  []byte
 	decided   time.Duration
 
-	holds    []hold
+	holds []hold
+	// tightest is the budget that carries least, as it was when the case was made; left is what it carries.
+	tightest ledger.InsufficientError
+	left     catalog.Nanodollars
 	recorded bool
 	// waited is the time spent waiting for vendors, which is not our overhead.
 	waited  time.Duration
@@ -100,8 +104,9 @@ func requestID(sent string, id datasets.RoundID) string {
 // the client where nothing was answered.
 func (r *round) end() {
 	if p := recover(); p != nil {
-		r.g.o.Log.Error("panic in a request", "round", r.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		r.err = openai.NewError(openai.InternalError, "internal error")
+		r.panicked(p)
+	} else if r.err != nil && r.gone() {
+		r.err = clientGone()
 	}
 	if r.granted {
 		r.grant.Release()
@@ -109,12 +114,12 @@ func (r *round) end() {
 	if r.recorded {
 		r.finish()
 	} else {
-		r.releaseHolds()
+		r.settle(0) // no vendor has heard of it
 	}
 	code := ""
 	if r.err != nil {
 		e := openai.AsError(r.err)
-		code = string(e.Code)
+		code = codeLabel(e.Code)
 		if e.Code == openai.InternalError {
 			r.g.o.Log.Error("request failed", "round", r.id, "error", r.err)
 		}
@@ -124,12 +129,38 @@ func (r *round) end() {
 			openai.WriteError(r.w, e, r.requestID, string(r.id))
 		}
 	}
-	total := r.g.o.Now().Sub(r.started)
+	total := r.since()
 	r.g.surface.End(telemetry.Done{
 		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,
 		Duration: total, Overhead: total - r.waited,
 	})
 	r.recycle()
+}
+
+// panicked makes an internal error of a panic. Where the decision was written a vendor may have been called, so its
+// forecast is booked unless the true cost is known already.
+func (r *round) panicked(p any) {
+	r.g.o.Log.Error("panic in a request", "round", r.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	e := openai.NewError(openai.InternalError, "internal error")
+	r.err = e
+	if r.recorded && r.outcome.CostStatus == "" {
+		r.outcome.Cost, r.outcome.CostStatus = r.forecast(r.plan[0]), datasets.CostEstimated
+	}
+	if r.wrote && r.wire.Stream { // the client must not take what it has for all
+		w := openai.Rewriter{Served: r.plan[0].ID}
+		_, _ = r.w.Write(openai.AppendDone(openai.AppendEvent(nil, w.AppendFailure(nil, e))))
+	}
+}
+
+// gone reports whether the client has closed its connection.
+func (r *round) gone() bool { return r.req.Context().Err() != nil }
+
+// codeLabel is an error's code as a label. A vendor's own codes are without number, so they share one.
+func codeLabel(c openai.Code) string {
+	if c == "client_gone" || c == openai.InternalError || openai.NewError(c, "").Status != http.StatusInternalServerError {
+		return string(c)
+	}
+	return "upstream_code"
 }
 
 // recycle clears what must not be seen by the next request and keeps the memory.
@@ -175,6 +206,7 @@ func (r *round) decode() error {
 	if r.req.ContentLength > int64(r.g.o.BodyMax) {
 		return openai.NewError(openai.RequestTooLarge, "the body has %d bytes; at most %d are read", r.req.ContentLength, r.g.o.BodyMax)
 	}
+	r.body.Grow(int(min(max(r.req.ContentLength, 0), bodyKeepMax)) + bytes.MinRead)
 	_, err := r.body.ReadFrom(io.LimitReader(r.req.Body, int64(r.g.o.BodyMax)+1))
 	if err != nil {
 		return openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
@@ -196,13 +228,15 @@ func (r *round) unsupported() error {
 		set  bool
 	}{
 		{"tradewind.gates", len(o.Gates) > 0}, {"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes},
-		{"model", r.wire.Target.Group != ""},
 	} {
 		if f.set {
 			e := openai.NewError(openai.UnsupportedRoutingField, "%s is not configured here", f.name)
 			e.Param = f.name
 			return e
 		}
+	}
+	if g := r.wire.Target.Group; g != "" {
+		return openai.NewError(openai.ModelNotFound, "no group %.128q is configured here", g)
 	}
 	return nil
 }

@@ -143,6 +143,20 @@ func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates [
 	return complexity
 }
 
+// guardUnmeasured holds back the arms that the artifact never saw while one that it saw may serve: no certificate covers
+// a prior, and priors and estimates are not on one scale.
+func (r *Router) guardUnmeasured(c *policy.Case) {
+	proven := false
+	for i := range c.Candidates {
+		proven = proven || c.Candidates[i].Filter == policy.Eligible && r.at[i] >= 0
+	}
+	for i := range c.Candidates {
+		if proven && c.Candidates[i].Filter == policy.Eligible && r.at[i] < 0 {
+			c.Candidates[i].Filter = policy.Guarded
+		}
+	}
+}
+
 // objective is what a strategy asks of the policy.
 type objective struct {
 	lambda       float64
@@ -160,18 +174,18 @@ var tolerances = map[openai.Strategy]float64{
 // arm serves only where the guard admits it.
 func (r *Router) objective(s openai.Strategy) objective {
 	o := objective{guard: policy.Guard{On: true, Z: .5, Tolerance: tolerances[s]}, latencyFirst: s == openai.StrategyLatency}
-	if s == openai.StrategyLatency || s == openai.StrategyQuality {
+	switch {
+	case s == openai.StrategyLatency:
 		return o
-	}
-	if r.classifier == nil {
-		o.lambda, o.guard.Z = freshLambda, 0
+	case r.classifier == nil:
+		if s != openai.StrategyQuality {
+			o.lambda, o.guard.Z = freshLambda, 0
+		}
 		return o
+	case s == openai.StrategyAvailability:
+		s = openai.StrategyBalanced
 	}
-	name := s
-	if s == openai.StrategyAvailability {
-		name = openai.StrategyBalanced
-	}
-	if t, ok := r.classifier.Target(string(name)); ok {
+	if t, ok := r.classifier.Target(string(s)); ok {
 		o.lambda, o.certified = t.Lambda, t.Certified
 		o.guard.On = !t.Certified
 	}

@@ -7,9 +7,7 @@ package serving
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -87,7 +85,7 @@ type Gateway struct {
 	router  atomic.Pointer[Router]
 	surface *telemetry.Surface
 	meters  map[catalog.ArmID]*telemetry.Arm
-	names   []string
+	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
 	rounds  sync.Pool
 	started time.Time
@@ -120,11 +118,10 @@ func New(o Options) (*Gateway, error) {
 	if o.Uniform == nil {
 		o.Uniform = rand.Float64
 	}
-	g := &Gateway{o: o, surface: o.Metrics.Surface("chat"), meters: map[catalog.ArmID]*telemetry.Arm{}, started: o.Now()}
+	g := &Gateway{o: o, surface: o.Metrics.Surface("chat"), meters: map[catalog.ArmID]*telemetry.Arm{}, catalog: catalog.New(o.Arms), started: o.Now()}
 	for i := range o.Arms {
 		id := o.Arms[i].ID
 		g.meters[id] = o.Metrics.Arm(id.Provider(), id.Model())
-		g.names = append(g.names, string(id))
 	}
 	g.rounds.New = func() any { return new(round) }
 	if err := g.openBudgets(context.Background()); err != nil {
@@ -183,7 +180,10 @@ func (g *Gateway) chat(w http.ResponseWriter, req *http.Request) {
 	r.err = g.serve(r)
 }
 
-// gone reports whether err says that the client has left.
-func gone(req *http.Request, err error) bool {
-	return errors.Is(req.Context().Err(), context.Canceled) && (errors.Is(err, context.Canceled) || errors.Is(err, io.ErrClosedPipe))
+// clientGone is the error of a request whose client left. Nobody reads it but metrics and the log; 499 is the status
+// that proxies have agreed on for it.
+func clientGone() *openai.Error {
+	e := openai.NewError("client_gone", "the client has gone")
+	e.Status = 499
+	return e
 }

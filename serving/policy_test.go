@@ -1,0 +1,259 @@
+package serving_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/simulate"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
+	"github.com/tradewind-llm/tradewind/trainer"
+)
+
+// peers cost the same and are of one tier, so that nothing is held back and all are explored.
+func peers(n int) []catalog.Arm {
+	arms := make([]catalog.Arm, n)
+	for i := range arms {
+		arms[i] = threeArms()[0]
+		arms[i].ID = catalog.ArmID(fmt.Sprintf("peer/%c", 'a'+i))
+	}
+	return arms
+}
+
+// TestExploration: over many rounds the arms serve as often as their propensities say (χ² with two degrees of freedom;
+// 18.4 is passed by chance once in ten thousand seeds, and the seed is fixed).
+func TestExploration(t *testing.T) {
+	const rounds, epsilon = 3000, 0.3
+	rng := rand.New(rand.NewPCG(7, 7))
+	w := newWorld(t, setup{
+		arms: peers(3), providers: map[string]upstream.Provider{"peer": must(simulated.New(simulated.Options{Instant: true}))(t)},
+		options: serving.Options{Epsilon: epsilon, Uniform: rng.Float64},
+	})
+	for range rounds {
+		w.chat(ask("auto", `,"max_tokens":1`)).wantOK()
+	}
+	count, expected, explored := map[catalog.ArmID]float64{}, map[catalog.ArmID]float64{}, 0
+	for _, r := range w.rounds() {
+		d := &r.Decision
+		checkReplay(t, d)
+		count[d.Action]++
+		for i, p := range d.Propensities {
+			expected[d.Case.Candidates[i].Arm] += p
+		}
+		if d.Explored != (d.Reason == datasets.Explored) || d.Explored != (d.Action != "peer/a") {
+			t.Fatalf("action %s, explored %v, reason %s", d.Action, d.Explored, d.Reason)
+		}
+		if d.Explored {
+			explored++
+		}
+	}
+	chi := 0.0
+	for arm, e := range expected {
+		chi += (count[arm] - e) * (count[arm] - e) / e
+	}
+	if want := rounds * (1 - epsilon + epsilon/3); math.Abs(expected["peer/a"]-want) > 1e-6 || chi > 18.4 || explored == 0 {
+		t.Errorf("counts %v, expected %v (best %v), χ² %.1f", count, expected, want, chi)
+	}
+}
+
+// checkReplay: the logged case, read back from the journal, gives the logged propensities to the last bit (P23).
+func checkReplay(t *testing.T, d *datasets.Decision) {
+	t.Helper()
+	var p policy.Distribution
+	policy.Router{}.Propose(&p, &d.Case)
+	i := slices.IndexFunc(d.Case.Candidates, func(c policy.Candidate) bool { return c.Arm == d.Action })
+	sum := 0.0
+	for _, x := range d.Propensities {
+		sum += x
+	}
+	if !slices.Equal(p.P, d.Propensities) || p.P[i] != d.Propensity || math.Abs(sum-1) > 1e-12 {
+		t.Fatalf("round %s: replayed %v, logged %v of %v", d.RoundID, p.P, d.Propensity, d.Propensities)
+	}
+}
+
+// TestMayNotExplore: who says so is served the best, whatever the draw.
+func TestMayNotExplore(t *testing.T) {
+	w := newWorld(t, setup{
+		arms: peers(3), providers: map[string]upstream.Provider{"peer": &vendor{}},
+		options: serving.Options{Epsilon: 0.9, Uniform: func() float64 { return 0.999 }},
+	})
+	for body, want := range map[string]string{
+		ask("auto", ""): "peer/c explored",
+		ask("auto", `,"tradewind":{"explore":false}`):     "peer/a predicted",
+		ask("auto:availability", ""):                      "peer/a predicted",
+		ask("peer/b", ""):                                 "peer/b pinned",
+		ask("auto", `,"tradewind":{"models":["peer/b"]}`): "peer/b only_candidate",
+		ask("auto", `,"tradewind":{"deny":["peer/c"]}`):   "peer/b explored",
+	} {
+		a := w.chat(body).wantOK()
+		if got := a.header.Get("X-Tradewind-Model") + " " + a.header.Get("X-Tradewind-Reason"); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+		d, _ := w.outcome(a)
+		checkReplay(t, d)
+	}
+}
+
+// trained is a router that has learned a small simulated world; it is trained once for all tests.
+var trained = sync.OnceValues(func() (learned, error) {
+	world, err := simulate.New(simulate.Options{Seed: 3, Arms: 3})
+	if err != nil {
+		return learned{}, err
+	}
+	dir, err := os.MkdirTemp("", "tradewind-serving-")
+	if err != nil {
+		return learned{}, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "artifact")
+	if _, err := trainer.Run(context.Background(), trainer.Options{Data: world.Table(trainingRows), Out: out, Seed: 1}); err != nil {
+		return learned{}, err
+	}
+	c, err := classifier.Open(out)
+	return learned{world, c}, err
+})
+
+const trainingRows = 500
+
+type learned struct {
+	world      *simulate.World
+	classifier *classifier.Classifier
+}
+
+// TestStrategies on prompts that the router never saw: a dearer dollar never buys a dearer arm, and the decision says
+// what it stands on.
+func TestStrategies(t *testing.T) {
+	l := must(trained())(t)
+	arms := l.world.Arms()
+	router := must(serving.NewRouter(arms, l.classifier))(t)
+	provider := must(simulated.New(simulated.Options{Instant: true}))(t)
+	w := newWorld(t, setup{arms: arms, router: router, providers: map[string]upstream.Provider{arms[0].ID.Provider(): provider}})
+	if len(router.Unmeasured()) != 0 || router.Version() == "" {
+		t.Fatalf("unmeasured %v, version %q", router.Unmeasured(), router.Version())
+	}
+	forecast := map[string]float64{}
+	for i := range 100 {
+		text, of := must(json.Marshal(l.world.Sample(int64(trainingRows+i)).Text))(t), map[string]float64{}
+		for _, strategy := range []string{"cost", "balanced", "quality", "latency", "availability"} {
+			a := w.chat(fmt.Sprintf(`{"model":"auto:%s","max_tokens":5,"messages":[{"role":"user","content":%s}]}`, strategy, text)).wantOK()
+			d, _ := w.outcome(a)
+			checkReplay(t, d)
+			if a.header.Get("X-Tradewind-Router-Version") != router.Version() || d.Strategy != strategy || len(d.Features) == 0 || d.Prompt == "" {
+				t.Fatalf("headers %v, decision %+v", a.header, d)
+			}
+			if want := strategy != "latency"; d.Certified != want {
+				t.Fatalf("%s: certified %v, want %v", strategy, d.Certified, want)
+			}
+			j := slices.IndexFunc(d.Case.Candidates, func(c policy.Candidate) bool { return c.Arm == d.Action })
+			of[strategy] = d.Case.Candidates[j].CostUSD
+			forecast[strategy] += of[strategy]
+		}
+		if of["cost"] > of["balanced"] || of["balanced"] > of["quality"] {
+			t.Errorf("prompt %d: forecast cost by strategy %v", i, of)
+		}
+	}
+	if !(forecast["cost"] < forecast["quality"]) {
+		t.Errorf("the strategies make no difference: %v", forecast)
+	}
+}
+
+// TestUnmeasuredArmsWait: an arm that the artifact never saw serves when it is named, not when the router chooses.
+func TestUnmeasuredArmsWait(t *testing.T) {
+	l := must(trained())(t)
+	arms := append(l.world.Arms(), catalog.Arm{ID: "new/frontier", Tier: catalog.TierFrontier, Prices: threeArms()[2].Prices})
+	router := must(serving.NewRouter(arms, l.classifier))(t)
+	w := newWorld(t, setup{arms: arms, router: router})
+	if got := fmt.Sprint(router.Unmeasured()); got != "[new/frontier]" {
+		t.Fatalf("unmeasured %s", got)
+	}
+	for _, strategy := range []string{"quality", "balanced", "cost", "availability"} {
+		a := w.chat(ask("auto:"+strategy, "")).wantOK()
+		if d, _ := w.outcome(a); d.Action == "new/frontier" || d.Case.Candidates[3].Filter != policy.Guarded {
+			t.Errorf("%s: an arm of unknown quality was chosen or might have been: %+v", strategy, d.Case.Candidates[3])
+		}
+	}
+	if a := w.chat(ask("auto", `,"tradewind":{"deny":["sim/*"]}`)).wantOK(); a.header.Get("X-Tradewind-Model") != "new/frontier" {
+		t.Error("with nothing better left, the unmeasured arm must serve")
+	}
+	if a := w.chat(ask("new/frontier", "")).wantOK(); a.header.Get("X-Tradewind-Model") != "new/frontier" {
+		t.Error("a named arm did not serve")
+	}
+	// A new router takes over between two requests.
+	w.SetRouter(must(serving.NewRouter(arms, nil))(t))
+	if a := w.chat(ask("auto:quality", "")).wantOK(); a.header.Get("X-Tradewind-Router-Version") != "" {
+		t.Errorf("headers %v", a.header)
+	}
+}
+
+// TestLogLevels: a key reaches no journal, log, metric or answer (P13), and text only a journal that may
+// hold it.
+func TestLogLevels(t *testing.T) {
+	for _, tt := range []struct {
+		key, header    string
+		features, text bool
+	}{
+		{"full", "", true, true}, {"full", "features", true, false}, {"full", "none", false, false},
+		{"features", "full", true, false}, {"none", "full", false, false}, {"", "full", true, false},
+	} {
+		w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Log: governance.LogLevel(tt.key)}}}})
+		header := bearer(keyA)
+		if tt.header != "" {
+			header = append(header, "X-Tradewind-Log", tt.header)
+		}
+		d, _ := w.outcome(w.chat(ask("auto", ""), header...).wantOK())
+		if (len(d.Features) > 0) != tt.features || (d.Prompt != "") != tt.text {
+			t.Errorf("key %q, header %q: %d bytes of features, prompt %q", tt.key, tt.header, len(d.Features), d.Prompt)
+		}
+		journal, rec := string(journalBytes(t, w.dir)), httptest.NewRecorder()
+		w.metrics.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+		if strings.Contains(journal, "17 times") != tt.text {
+			t.Errorf("key %q, header %q: the journal's text is wrong", tt.key, tt.header)
+		}
+		for place, text := range map[string]string{"journal": journal, "log": w.log.String(), "metrics": rec.Body.String()} {
+			if strings.Contains(text, keyA[:14]) {
+				t.Errorf("the key stands in the %s", place)
+			}
+		}
+	}
+}
+
+// TestConcurrentRounds: rounds share pooled memory; none may see another's.
+func TestConcurrentRounds(t *testing.T) {
+	w := newWorld(t, setup{options: serving.Options{Epsilon: 0.2, Uniform: rand.Float64}, arms: peers(3)})
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for n := range 100 {
+				tag, more := fmt.Sprintf("%d-%d", i, n), ""
+				if n%2 == 0 {
+					more = `,"stream":true`
+				}
+				a := w.chat(ask("auto", more+`,"tradewind":{"tags":{"who":"`+tag+`"},"explain":true}`), "X-Request-Id", tag)
+				d, o := w.outcome(a)
+				if a.header.Get("X-Request-Id") != tag || d.RequestID != tag || d.Tags["who"] != tag || o.Served != d.Action || !strings.Contains(a.body, `"request_id":"`+tag+`"`) {
+					t.Errorf("%s: %v %+v", tag, a.header, d)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := len(w.rounds()); n != 800 {
+		t.Errorf("%d rounds, want 800", n)
+	}
+}
