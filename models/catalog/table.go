@@ -93,7 +93,7 @@ func (c *Catalog) Nearest(name string, n int) []ArmID {
 	hits := make([]hit, 0, len(c.arms))
 	for i := range c.arms {
 		id := c.arms[i].ID
-		hits = append(hits, hit{id, min(edits(want, fold(string(id))), edits(want, fold(id.Model())))})
+		hits = append(hits, hit{id, min(Edits(want, fold(string(id))), Edits(want, fold(id.Model())))})
 	}
 	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(a.edits-b.edits, cmp.Compare(a.id, b.id)) })
 	n = min(max(n, 0), len(hits), NearestMax)
@@ -106,8 +106,9 @@ func (c *Catalog) Nearest(name string, n int) []ArmID {
 
 func fold(s string) string { return strings.ToLower(s[:min(len(s), nearestBytesMax)]) }
 
-// edits is the Levenshtein distance in bytes of two strings that fold has shortened.
-func edits(a, b string) int {
+// Edits is the Levenshtein distance of two strings in bytes. It takes time in proportion to the product of their lengths,
+// so callers shorten what a client sent.
+func Edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

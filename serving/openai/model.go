@@ -3,6 +3,8 @@ package openai
 import (
 	"sort"
 	"strings"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
 // Strategy is what a router optimizes for.
@@ -110,7 +112,7 @@ func Nearest(name string, names []string, n int) []string {
 	}
 	near := make([]scored, 0, len(names))
 	for _, c := range names {
-		if d := edits(name, c); len(c) <= NameMax && 2*d <= max(len(name), len(c)) {
+		if d := catalog.Edits(name, c); len(c) <= NameMax && 2*d <= max(len(name), len(c)) {
 			near = append(near, scored{c, d})
 		}
 	}
@@ -120,25 +122,4 @@ func Nearest(name string, names []string, n int) []string {
 		out = append(out, c.name)
 	}
 	return out
-}
-
-// edits is the Levenshtein distance in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diag+1)
-		}
-	}
-	return row[len(b)]
 }
