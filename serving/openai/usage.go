@@ -104,6 +104,7 @@ func Price(p *catalog.Prices, u catalog.Usage) (Cost, error) {
 		return Cost{}, nil
 	}
 	c := Cost{Priced: true}
+	at := p.At(u) // a step is reached by the whole request, so the parts are priced at the same rates
 	for _, part := range [...]struct {
 		dst *catalog.Nanodollars
 		u   catalog.Usage
@@ -112,7 +113,7 @@ func Price(p *catalog.Prices, u catalog.Usage) (Cost, error) {
 		{&c.CacheRead, catalog.Usage{CacheRead: u.CacheRead}}, {&c.CacheWrite, catalog.Usage{CacheWrite: u.CacheWrite}},
 	} {
 		var err error
-		if *part.dst, err = p.Cost(part.u); err != nil {
+		if *part.dst, err = at.Cost(part.u); err != nil {
 			return Cost{}, err
 		}
 	}
