@@ -84,7 +84,7 @@ func (r *Router) bestPrior() int {
 		order := cmp.Or(
 			-cmp.Compare(min(r.at[i], 0), min(r.at[best], 0)),
 			-cmp.Compare(priors[a.Tier], priors[b.Tier]),
-			cmp.Compare(a.Prices.Output, b.Prices.Output),
+			cmp.Compare(typicalCost(&a.Prices), typicalCost(&b.Prices)),
 		)
 		if order < 0 {
 			best = i
@@ -92,6 +92,9 @@ func (r *Router) bestPrior() int {
 	}
 	return best
 }
+
+// typicalCost orders prices where no request is at hand: a thousand tokens in, an answer of ordinary length out.
+func typicalCost(p *catalog.Prices) catalog.Picodollars { return 1000*p.Input + priorTokens*p.Output }
 
 // Version is the digest of the artifact, empty on a fresh install.
 func (r *Router) Version() string { return r.version }
