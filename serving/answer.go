@@ -48,12 +48,12 @@ func (r *round) bodyFor(arm *catalog.Arm) []byte {
 // relayWhole passes on an answer that is not streamed, with the model that answered and its cost.
 func (r *round) relayWhole(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
-	event, err := a.Next()
+	event, err := r.next(a)
 	if err != nil {
 		return r.broke(a, err, 0)
 	}
-	event.Data = bytes.Clone(event.Data) // Next may reuse it
-	if _, err := a.Next(); err == nil {
+	event.Data = bytes.Clone(event.Data) // next may reuse it
+	if _, err := r.next(a); err == nil {
 		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, len(event.Data)/4)
 	} else if err != io.EOF {
 		return r.broke(a, err, len(event.Data)/4)
@@ -73,6 +73,14 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 	return nil
 }
 
+// next waits for the vendor's next event; the wait is not our overhead.
+func (r *round) next(a *upstream.Answer) (upstream.Event, error) {
+	waiting := r.g.o.Now()
+	event, err := a.Next()
+	r.waited += r.g.o.Now().Sub(waiting)
+	return event, err
+}
+
 // relayStream passes a stream on, event by event, and never switches to another arm.
 func (r *round) relayStream(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
@@ -83,9 +91,7 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	out, chunk := make([]byte, 0, 1024), make([]byte, 0, 1024)
 	seen := contentMeter{}
 	for {
-		waiting := r.g.o.Now()
-		event, err := a.Next()
-		r.waited += r.g.o.Now().Sub(waiting)
+		event, err := r.next(a)
 		if err != nil {
 			return r.endStream(a, &rewriter, err, seen.tokens(), flusher)
 		}

@@ -195,9 +195,9 @@ func because(d *datasets.Decision) string {
 	case d.Case.Lambda == 0:
 		return "it has the highest estimated quality"
 	case d.Certified:
-		return "its estimated quality less its forecast cost is the best, at a price of a dollar that is certified to keep the strategy's share of quality"
+		return "it gives the most quality for its forecast cost, at a trade-off certified to hold the quality of strategy " + d.Strategy
 	}
-	return "its estimated quality less its forecast cost is the best"
+	return "it gives the most quality for its forecast cost"
 }
 
 // explainNow is the decision object of the round as it stands, for an answer that carries it.

@@ -107,6 +107,7 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		s.events = a.chunks(req.IncludeUsage)
 	} else {
 		s.wait += time.Duration(len(a.pieces)) * a.perPiece
+		s.pace = 0
 		s.events = [][]byte{a.whole()}
 	}
 	s.streamed = r.Stream
