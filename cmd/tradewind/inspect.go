@@ -245,9 +245,17 @@ func (c *modelsShowCmd) Run(m *Main) error {
 		fmt.Fprintf(w, "strategy  %-9s keeps %.0f %% of the fallback's quality at λ = %.4g per dollar, certified: %v\n", t.Strategy, 100*t.Target, t.Lambda, t.Certified)
 	}
 	for _, s := range a.Manifest().Provenance.Sources {
-		fmt.Fprintf(w, "trained   on %s: %d rows of %d prompts, SHA-256 %s\n", s.Name, s.Rows, s.Prompts, s.SHA256)
+		fmt.Fprintf(w, "trained   on %s: %d rows of %d prompts%s\n", s.Name, s.Rows, s.Prompts, fileDigest(s.SHA256))
 	}
 	return nil
+}
+
+// fileDigest names a file's digest; a table that was made up has none.
+func fileDigest(sha256 string) string {
+	if sha256 == "" {
+		return ""
+	}
+	return ", SHA-256 " + sha256
 }
 
 func join(ids []catalog.ArmID) string {
