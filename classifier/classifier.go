@@ -40,22 +40,33 @@ func Open(dir string) (*Classifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
 	}
+	c, err := FromArtifact(a)
+	if err != nil {
+		return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// FromArtifact is Open for an artifact that was read and verified already.
+func FromArtifact(a *models.Artifact) (*Classifier, error) {
 	sections := map[string][]byte{}
 	for _, s := range a.Manifest().Sections {
-		if sections[s.Name], err = a.Section(s.Name); err != nil {
-			return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
+		b, err := a.Section(s.Name)
+		if err != nil {
+			return nil, err
 		}
+		sections[s.Name] = b
 	}
 	m, err := Parse(sections)
 	if err != nil {
-		return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
+		return nil, err
 	}
 	c, err := New(m)
 	if err != nil {
-		return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
+		return nil, err
 	}
 	if err := c.Replay(); err != nil {
-		return nil, fmt.Errorf("classifier: opening %s: %w", dir, err)
+		return nil, err
 	}
 	c.digest = a.Digest()
 	return c, nil

@@ -170,6 +170,15 @@ func (r *Registry) Promoted() (Digest, error) {
 	return p.promoted, err
 }
 
+// OpenPromoted reads and verifies the artifact that serves.
+func (r *Registry) OpenPromoted() (*Artifact, error) {
+	d, err := r.Promoted()
+	if err != nil {
+		return nil, err
+	}
+	return r.open(d)
+}
+
 // point verifies and loads the artifact that p promotes, then swaps the pointer.
 func (r *Registry) point(p pointer, load func(dir string) error) error {
 	if load == nil {

@@ -41,6 +41,7 @@ type Metrics struct {
 	feedback   *prometheus.HistogramVec
 	reference  prometheus.Counter
 	router     *prometheus.GaugeVec
+	promoted   [2]prometheus.Counter
 	build      *prometheus.GaugeVec
 	tokens     *prometheus.CounterVec
 	cost       *prometheus.CounterVec
@@ -91,6 +92,8 @@ func (m *Metrics) registerRouting() {
 	m.reference = m.counters("reference_cost_usd_total",
 		"Expected cost in US dollars of the same requests at the fallback arm.").WithLabelValues()
 	m.router = m.gauges("router_info", "1 for the artifact of a stage.", "version", "stage")
+	promoted := m.counters("router_promotions_total", "Promoted artifacts that a running server took into service or refused.", "result")
+	m.promoted = [2]prometheus.Counter{promoted.WithLabelValues("taken"), promoted.WithLabelValues("refused")}
 	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
 	m.segments = m.counters("log_segments_written_total", "Journal segments closed.").WithLabelValues()
 }
@@ -226,6 +229,12 @@ func (m *Metrics) SetRouter(version, stage string) {
 	m.router.DeletePartialMatch(prometheus.Labels{"stage": stage})
 	m.router.WithLabelValues(version, stage).Set(1)
 }
+
+// RouterTaken counts a promoted artifact that was put into service.
+func (m *Metrics) RouterTaken() { m.promoted[0].Inc() }
+
+// RouterRefused counts a promoted artifact that could not be used; the one before serves on.
+func (m *Metrics) RouterRefused() { m.promoted[1].Inc() }
 
 // SetBuild names the running program.
 func (m *Metrics) SetBuild(version string) {

@@ -198,6 +198,7 @@ func TestMetrics(t *testing.T) {
 	m.SegmentWritten()
 	m.SetRouter("tw1-0", "live")
 	m.SetRouter("tw1-1", "live")
+	m.RouterTaken()
 	m.SetBuild("v0")
 	m.WatchHolds(func() map[string]int { return map[string]int{"key": 4} })
 
@@ -229,6 +230,8 @@ func TestMetrics(t *testing.T) {
 		`tradewind_budget_rejections_total{reason="budget_exceeded_key"} 1`,
 		`tradewind_log_segments_written_total 1`,
 		`tradewind_router_info{stage="live",version="tw1-1"} 1`,
+		`tradewind_router_promotions_total{result="refused"} 0`,
+		`tradewind_router_promotions_total{result="taken"} 1`,
 		`tradewind_build_info{go_version="`,
 		`tradewind_budget_holds{scope="key"} 4`,
 		`go_goroutines`,
