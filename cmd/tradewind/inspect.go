@@ -319,7 +319,7 @@ func (c *modelsPromoteCmd) Run(m *Main) error {
 	if err := registry.Promote(models.Digest(c.Digest), loadable); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(m.Stdout, "%s is promoted; a server takes it with its next start\n", c.Digest)
+	_, err = fmt.Fprintf(m.Stdout, "%s is promoted; a running server takes it within a second\n", c.Digest)
 	return err
 }
 
@@ -340,7 +340,7 @@ func (c *modelsRollbackCmd) Run(m *Main) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(m.Stdout, "%s is promoted again; a server takes it with its next start\n", d)
+	_, err = fmt.Fprintf(m.Stdout, "%s is promoted again; a running server takes it within a second\n", d)
 	return err
 }
 

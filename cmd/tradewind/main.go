@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -34,6 +35,8 @@ type Main struct {
 	Stdout, Stderr io.Writer
 	// Ready, where set, is called with the address once serve accepts connections.
 	Ready func(addr string)
+	// PollEvery is how often serve looks for a newly promoted router; zero is a second.
+	PollEvery time.Duration
 }
 
 // commands is the command line. Every long flag is a promise; kong reads the tags.

@@ -121,14 +121,18 @@ func (b *syncBuffer) String() string {
 // start serves on a free port of the loopback with a data directory of its own, and stops when the test ends.
 func start(t *testing.T, e env, args ...string) *service {
 	t.Helper()
+	return startMain(t, Main{Getenv: e.get}, args...)
+}
+
+// startMain is start with more of Main than its environment.
+func startMain(t *testing.T, m Main, args ...string) *service {
+	t.Helper()
 	s := &service{t: t, data: filepath.Join(t.TempDir(), "data"), code: make(chan int, 1), stdout: &syncBuffer{}, stderr: &syncBuffer{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	ready := make(chan string, 1)
-	m := Main{
-		Args: append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", s.data}, args...), Getenv: e.get,
-		Stdin: strings.NewReader(""), Stdout: s.stdout, Stderr: s.stderr, Ready: func(addr string) { ready <- addr },
-	}
+	m.Args = append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", s.data}, args...)
+	m.Stdin, m.Stdout, m.Stderr, m.Ready = strings.NewReader(""), s.stdout, s.stderr, func(addr string) { ready <- addr }
 	go func() { s.code <- m.Run(ctx) }()
 	t.Cleanup(s.stop)
 	select {

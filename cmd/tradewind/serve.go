@@ -15,7 +15,6 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/datasets"
-	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
@@ -49,6 +48,8 @@ type server struct {
 	journal *journal.Journal
 	sealer  *serving.Sealer
 	log     *slog.Logger
+	// watch follows the registry; nil where an artifact was named that is in none.
+	watch func(context.Context)
 }
 
 // Run serves until the context ends, then drains, seals and closes.
@@ -114,7 +115,7 @@ func newLogger(w io.Writer, getenv func(string) string, secrets []telemetry.Secr
 
 // build wires the gateway. What it says in intro is for the person who started it.
 func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) (*server, []string, error) {
-	trained, intro, err := openRouter(ctx, m, c, f)
+	trained, registry, err := openRouter(ctx, m, c, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,7 +123,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	if err != nil {
 		return nil, nil, err
 	}
-	intro = append(intro, describeRouter(router, trained)...)
+	intro := describeRouter(router, trained)
 	pool, err := upstream.New(upstream.Options{Providers: f.providers, Seed: uint64(time.Now().UnixNano())})
 	if err != nil {
 		return nil, nil, err
@@ -162,6 +163,10 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 		return nil, nil, errors.Join(err, j.Close())
 	}
 	srv := &server{gateway: g, journal: j, sealer: sealer, log: log}
+	if registry != nil {
+		w := &routerWatch{gateway: g, arms: f.arms, metrics: metrics, log: log, serving: router, every: m.PollEvery}
+		srv.watch = func(ctx context.Context) { w.run(ctx, registry) }
+	}
 	srv.http = &http.Server{
 		Handler: g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -195,39 +200,6 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.
 	return j, &serving.Sealer{Journal: j, Log: sealed, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
 }
 
-// openRouter opens the router that is configured or promoted. Without one, simulated arms get a router trained in the
-// simulated world, and real arms none: nothing is known of them yet.
-func openRouter(ctx context.Context, m *Main, c *config, f *fleet) (*classifier.Classifier, []string, error) {
-	dir := c.Router.Artifact
-	if dir == "" {
-		dir = filepath.Join(c.DataDir, "models")
-		registry, err := models.OpenRegistry(dir)
-		if err != nil {
-			return nil, nil, err
-		}
-		_, err = registry.Promoted()
-		switch {
-		case errors.Is(err, models.ErrNotPromoted) && f.simulated:
-			if err := trainDemonstration(ctx, m, registry); err != nil {
-				return nil, nil, fmt.Errorf("training the demonstration router: %w", err)
-			}
-		case errors.Is(err, models.ErrNotPromoted):
-			return nil, nil, nil
-		case err != nil:
-			return nil, nil, err
-		}
-	}
-	artifact, err := models.Resolve(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	opened, err := classifier.Open(artifact)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the router cannot be used: %w", err)
-	}
-	return opened, nil, nil
-}
-
 func describeRouter(r *serving.Router, trained *classifier.Classifier) []string {
 	if trained == nil {
 		return []string{fmt.Sprintf("no router is trained yet: %s serves unless a request says otherwise (see: tradewind train --help)", r.Fallback())}
@@ -259,6 +231,9 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	var work sync.WaitGroup
 	work.Go(func() { s.sealer.Run(background) })
 	work.Go(func() { s.gateway.ExpireHolds(background) })
+	if s.watch != nil {
+		work.Go(func() { s.watch(background) })
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(l) }()
 	var err error

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// openRouter opens the router that is configured or promoted, and names the registry that may promote another; that is
+// nil where the path is an artifact by itself. Without a router, simulated arms get one trained in the simulated world,
+// and real arms none: nothing is known of them yet.
+func openRouter(ctx context.Context, m *Main, c *config, f *fleet) (*classifier.Classifier, *models.Registry, error) {
+	dir := c.Router.Artifact
+	if dir != "" {
+		artifact, err := models.Resolve(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		if artifact == filepath.Clean(dir) {
+			opened, err := classifier.Open(artifact)
+			if err != nil {
+				return nil, nil, fmt.Errorf("the router cannot be used: %w", err)
+			}
+			return opened, nil, nil
+		}
+	} else {
+		dir = filepath.Join(c.DataDir, "models")
+	}
+	registry, err := models.OpenRegistry(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := registry.Promoted(); errors.Is(err, models.ErrNotPromoted) {
+		if !f.simulated {
+			return nil, registry, nil
+		}
+		if err := trainDemonstration(ctx, m, registry); err != nil {
+			return nil, nil, fmt.Errorf("training the demonstration router: %w", err)
+		}
+	}
+	a, err := registry.OpenPromoted()
+	if err != nil {
+		return nil, nil, fmt.Errorf("the router cannot be used: %w", err)
+	}
+	opened, err := classifier.FromArtifact(a)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the router %s cannot be used: %w", a.Digest(), err)
+	}
+	return opened, registry, nil
+}
+
+// routerWatch puts what a registry promotes into service while requests are served.
+type routerWatch struct {
+	gateway *serving.Gateway
+	arms    []catalog.Arm
+	metrics *telemetry.Metrics
+	log     *slog.Logger
+	every   time.Duration
+	// serving is the router in service.
+	serving *serving.Router
+}
+
+func (w *routerWatch) run(ctx context.Context, registry *models.Registry) {
+	err := registry.Watch(ctx, models.WatchOptions{
+		Every: w.every, Serving: models.Digest(w.serving.Version()), Load: w.load, Taken: w.taken, Refused: w.refused,
+	})
+	if err != nil {
+		w.log.Error("promoted routers are not watched for", "error", err)
+	}
+}
+
+// load tries an artifact and swaps the router. Requests that have begun keep theirs. An artifact that knows none of the
+// served models is refused: at a start it does no harm, but here it would displace one that may know them.
+func (w *routerWatch) load(a *models.Artifact) error {
+	c, err := classifier.FromArtifact(a)
+	if err != nil {
+		return err
+	}
+	r, err := serving.NewRouter(w.arms, c)
+	if err != nil {
+		return err
+	}
+	if len(r.Unmeasured()) == len(w.arms) {
+		return errors.New("it knows none of the served models")
+	}
+	w.gateway.SetRouter(r)
+	w.serving = r
+	return nil
+}
+
+func (w *routerWatch) taken(d models.Digest) {
+	w.metrics.RouterTaken()
+	w.log.Info("a promoted router is in service", "router", string(d), "fallback", string(w.serving.Fallback()))
+	if unmeasured := w.serving.Unmeasured(); len(unmeasured) > 0 {
+		w.log.Warn("some served models were not in the router's training data; they serve when named", "router", string(d), "models", len(unmeasured))
+	}
+}
+
+func (w *routerWatch) refused(d models.Digest, err error) {
+	w.metrics.RouterRefused()
+	w.log.Error("the promoted router cannot be used; the one in service stays", "promoted", string(d), "in_service", w.serving.Version(), "error", err)
+}
