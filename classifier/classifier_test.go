@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -347,9 +348,25 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestDamagedArtifact cuts every file of an artifact at many places and flips many bits: Open must refuse all of it.
+// stride is the step through n places that TRADEWIND_TEST_SCALE asks for: 1 at scale 1, and by default (0.01) every
+// hundredth place.
+func stride(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("TRADEWIND_TEST_SCALE")
+	if text == "" {
+		return 100
+	}
+	scale, err := strconv.ParseFloat(text, 64)
+	if err != nil || scale <= 0 {
+		t.Fatalf("TRADEWIND_TEST_SCALE is %q, want a number above 0", text)
+	}
+	return max(1, int(math.Round(1/scale)))
+}
+
+// TestDamagedArtifact flips every bit of every file of an artifact and cuts it to every length, by default a sample of
+// both: Open must refuse all of it.
 func TestDamagedArtifact(t *testing.T) {
-	m := madeUp(3, 2, 40)
+	m := madeUp(2, 2, 20)
 	ready(t, m)
 	sections, err := m.Sections()
 	if err != nil {
@@ -359,22 +376,33 @@ func TestDamagedArtifact(t *testing.T) {
 	if _, err := models.Write(dir, sections, models.Provenance{}); err != nil {
 		t.Fatal(err)
 	}
-	for name := range sections {
-		file := filepath.Join(dir, name)
-		good := sections[name]
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != len(sections)+1 {
+		t.Fatalf("files %q, %v", files, err)
+	}
+	step, flips, cuts := stride(t), 0, 0
+	for _, file := range files {
+		good, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
 		try := func(what string, at int, bad []byte) {
 			if err := os.WriteFile(file, bad, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(dir); err == nil {
-				t.Errorf("%s %s at %d: opened", name, what, at)
+			if _, err := Open(dir); !errors.Is(err, models.ErrCorrupt) && !errors.Is(err, models.ErrNewerFormat) {
+				t.Errorf("%s %s at %d: error %v, want one that says damaged or newer", filepath.Base(file), what, at, err)
 			}
 		}
-		for at := 0; at < len(good); at += 1 + len(good)/53 {
+		bad := slices.Clone(good)
+		for bit := 0; bit < 8*len(good); bit += step {
+			bad[bit/8] ^= 1 << (bit % 8)
+			try("flipped", bit, bad)
+			bad[bit/8], flips = good[bit/8], flips+1
+		}
+		for at := 0; at < len(good); at += step {
 			try("cut", at, good[:at])
-			bad := slices.Clone(good)
-			bad[at] ^= 1 << (at % 8)
-			try("flipped", at, bad)
+			cuts++
 		}
 		if err := os.WriteFile(file, good, 0o644); err != nil {
 			t.Fatal(err)
@@ -383,6 +411,7 @@ func TestDamagedArtifact(t *testing.T) {
 	if _, err := Open(dir); err != nil {
 		t.Errorf("restored: %v", err)
 	}
+	t.Logf("%d flipped bits and %d cuts, all refused", flips, cuts)
 }
 
 func FuzzParse(f *testing.F) {

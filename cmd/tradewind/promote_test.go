@@ -12,6 +12,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
 // P10 from outside: a running server takes what is promoted, and never what is damaged.
@@ -30,10 +32,25 @@ import (
 // pollEvery is how often the servers of these tests look at the pointer.
 const pollEvery = 3 * time.Millisecond
 
+// quick is a configuration whose vendor answers in milliseconds, so that many requests meet a swap. Its models carry the
+// names of the simulated arms, which the artifacts know.
+func quick(t *testing.T) string {
+	t.Helper()
+	a := &auditor{seen: map[string]int{}, answered: map[string]bool{}}
+	vendor := httptest.NewServer(http.HandlerFunc(a.vendor))
+	t.Cleanup(vendor.Close)
+	var models strings.Builder
+	for _, name := range []string{"sim/cheap", "sim/middle", "sim/strong"} {
+		fmt.Fprintf(&models, "      - {name: %s, context_tokens: 8000, max_output_tokens: 1000, input_usd_per_mtok: 1, output_usd_per_mtok: 10}\n", name)
+	}
+	return write(t, "config.yaml", "providers:\n  - name: lab\n    type: openai\n    base_url: "+vendor.URL+
+		"/v1\n    api_key: sk-lab-0123456789\n    allow_private: true\n    models:\n"+models.String())
+}
+
 // follow serves from a registry.
 func follow(t *testing.T, registry string) *service {
 	t.Helper()
-	return startMain(t, Main{Getenv: env(nil).get, PollEvery: pollEvery}, "--artifact", registry)
+	return startMain(t, Main{Getenv: env(nil).get, PollEvery: pollEvery}, "--config", quick(t), "--artifact", registry)
 }
 
 // metric returns the rest of the line of /metrics that begins with prefix.
@@ -274,12 +291,13 @@ func damages() []damage {
 			s[classifier.SectionWeights] = b
 		}},
 		{name: "an arm too many", sections: router(func(r *classifier.Router) { r.Arms = append(r.Arms, "sim/other") })},
-		{name: "unknown arms", sections: router(func(r *classifier.Router) {
-			r.Arms = slices.Clone(r.Arms)
-			for i := range r.Arms {
-				r.Arms[i] = "nobody/" + r.Arms[i]
+		{name: "unknown arms", sections: router(func(r *classifier.Router) { // else whole: its golden rows replay
+			for _, ids := range [][]catalog.ArmID{r.Arms, r.Reference} {
+				for i := range ids {
+					ids[i] = "nobody/" + ids[i]
+				}
 			}
-			r.Fallback, r.Reference = r.Arms[0], r.Arms
+			r.Fallback = "nobody/" + r.Fallback
 		})},
 		{name: "other features", sections: router(func(r *classifier.Router) { r.SpecDigest = strings.Repeat("0", len(r.SpecDigest)) })},
 		{name: "a newer format", sections: router(func(r *classifier.Router) { r.Format++ })},
