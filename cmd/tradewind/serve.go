@@ -119,11 +119,10 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	if err != nil {
 		return nil, nil, err
 	}
-	router, err := serving.NewRouter(f.arms, trained)
+	router, intro, err := joined(f, trained)
 	if err != nil {
 		return nil, nil, err
 	}
-	intro := describeRouter(router, trained)
 	pool, err := upstream.New(upstream.Options{Providers: f.providers, Seed: uint64(time.Now().UnixNano())})
 	if err != nil {
 		return nil, nil, err
@@ -165,6 +164,9 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	srv := &server{gateway: g, journal: j, sealer: sealer, log: log}
 	if registry != nil {
 		w := &routerWatch{gateway: g, arms: f.arms, metrics: metrics, log: log, serving: router, every: m.PollEvery}
+		if trained != nil {
+			w.promoted = trained.Digest()
+		}
 		srv.watch = func(ctx context.Context) { w.run(ctx, registry) }
 	}
 	srv.http = &http.Server{
@@ -198,6 +200,23 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.
 		return nil, nil, errors.Join(err, j.Close())
 	}
 	return j, &serving.Sealer{Journal: j, Log: sealed, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
+}
+
+// joined puts a trained router together with the arms that are served. One that knows none of them, such as the
+// demonstration router once a provider's key is set, is left aside.
+func joined(f *fleet, trained *classifier.Classifier) (*serving.Router, []string, error) {
+	r, err := serving.NewRouter(f.arms, trained)
+	if err != nil {
+		return nil, nil, err
+	}
+	if trained == nil || len(r.Unmeasured()) < len(f.arms) {
+		return r, describeRouter(r, trained), nil
+	}
+	if r, err = serving.NewRouter(f.arms, nil); err != nil {
+		return nil, nil, err
+	}
+	aside := fmt.Sprintf("the promoted router %s knows none of the served models and is not used", trained.Digest())
+	return r, append([]string{aside}, describeRouter(r, nil)...), nil
 }
 
 func describeRouter(r *serving.Router, trained *classifier.Classifier) []string {

@@ -65,13 +65,14 @@ type routerWatch struct {
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 	every   time.Duration
-	// serving is the router in service.
-	serving *serving.Router
+	// serving is the router in service, promoted what the registry promoted when it was put there.
+	serving  *serving.Router
+	promoted models.Digest
 }
 
 func (w *routerWatch) run(ctx context.Context, registry *models.Registry) {
 	err := registry.Watch(ctx, models.WatchOptions{
-		Every: w.every, Serving: models.Digest(w.serving.Version()), Load: w.load, Taken: w.taken, Refused: w.refused,
+		Every: w.every, Serving: w.promoted, Load: w.load, Taken: w.taken, Refused: w.refused,
 	})
 	if err != nil {
 		w.log.Error("promoted routers are not watched for", "error", err)
