@@ -349,18 +349,18 @@ func TestOpen(t *testing.T) {
 }
 
 // stride is the step through n places that TRADEWIND_TEST_SCALE asks for: 1 at scale 1, and by default (0.01) every
-// hundredth place.
+// hundredth place or so. It is odd, so that all eight bits of a byte have their turn.
 func stride(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("TRADEWIND_TEST_SCALE")
 	if text == "" {
-		return 100
+		return 101
 	}
 	scale, err := strconv.ParseFloat(text, 64)
 	if err != nil || scale <= 0 {
 		t.Fatalf("TRADEWIND_TEST_SCALE is %q, want a number above 0", text)
 	}
-	return max(1, int(math.Round(1/scale)))
+	return max(1, int(math.Round(1/scale))) | 1
 }
 
 // TestDamagedArtifact flips every bit of every file of an artifact and cuts it to every length, by default a sample of
