@@ -30,6 +30,8 @@ const (
 	drainFor = 30 * time.Second
 	// headerBytesMax bounds a request's header block.
 	headerBytesMax = 64 << 10
+	// memoryLimit is where the garbage collector stops being lazy. It is soft: what is alive may be more.
+	memoryLimit = 512 << 20
 	// epsilonDefault is the share of traffic that explores where nothing is configured.
 	epsilonDefault = 0.02
 )
@@ -102,6 +104,9 @@ func (s *serveCmd) config(m *Main) (*config, error) {
 func tuneMemory(getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
+	}
+	if getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
 	}
 }
 
