@@ -31,6 +31,14 @@ const (
 	killClients = 64
 	// killAnswer is the cost of one answer of the vendor below: 10 tokens at 1 and 20 at 10 dollars per million.
 	killAnswer = catalog.Nanodollars(210_000)
+	killKey    = "sk-tw-kill-0123456789abcdef"
+	// killBudget is the key's, in whole dollars; the team and the organization have more.
+	killBudget = 1000
+	killBooks  = `journal: {segment_bytes: 200000}
+keys: [{name: kill, key: ` + killKey + `, org: o, team: t, log: full, budget_usd: {total: 1000, month: 2000}}]
+teams: [{name: t, org: o, budget_usd: {total: 3000}}]
+orgs: [{name: o, budget_usd: {total: 4000}}]
+`
 )
 
 // auditor remembers prompts.
@@ -38,6 +46,8 @@ type auditor struct {
 	mu       sync.Mutex
 	seen     map[string]int // by the vendor, and how often
 	answered map[string]bool
+	// remaining is what the last answer said is left of the budget.
+	remaining string
 }
 
 func (a *auditor) see(prompt string) {
@@ -138,11 +148,13 @@ func (a *auditor) request(ctx context.Context, client *http.Client, addr, prompt
 	if err != nil {
 		return false
 	}
+	req.Header.Set("Authorization", "Bearer "+killKey)
 	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}
 	defer resp.Body.Close()
+	a.left(resp.Header.Get("X-Tradewind-Budget-Remaining-Usd"))
 	text, err := io.ReadAll(resp.Body)
 	return err == nil && resp.StatusCode == http.StatusOK && (!stream || strings.HasSuffix(string(text), "data: [DONE]\n\n"))
 }
@@ -153,7 +165,7 @@ func TestKill(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(a.vendor))
 	defer upstream.Close()
 	v := &vendor{Server: upstream}
-	config := write(t, "tradewind.yaml", v.provider()+"journal: {segment_bytes: 200000}\n")
+	config := write(t, "tradewind.yaml", v.provider()+killBooks)
 	data := filepath.Join(t.TempDir(), "data")
 	for n := range kills {
 		p := launch(t, data, config)
@@ -168,7 +180,11 @@ func TestKill(t *testing.T) {
 		cancel()
 		clients.Wait()
 	}
-	last := launch(t, data, config) // recovers, seals, and ends as it should
+	last := launch(t, data, config) // recovers, answers one request, seals, and ends as it should
+	if !a.request(t.Context(), http.DefaultClient, last.addr, "the last request", false) {
+		t.Error("the last request was not answered")
+	}
+	a.answer("the last request")
 	if err := last.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +192,49 @@ func TestKill(t *testing.T) {
 		t.Fatalf("the last process: %v", err)
 	}
 	run(t, "data", "verify", filepath.Join(data, "log"))
-	a.audit(t, kills, rounds(t, data))
+	log := rounds(t, data)
+	a.audit(t, kills, log)
+	a.money(t, data, log)
+}
+
+// left remembers the last answer's remaining budget.
+func (a *auditor) left(usd string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.remaining = usd
+}
+
+// money compares the ledger, which was rebuilt after every kill, with the sum over the whole log: in the last process's
+// own answer, and in the file that it left.
+func (a *auditor) money(t *testing.T, data string, log []datasets.Round) {
+	t.Helper()
+	var spent catalog.Nanodollars
+	for i := range log {
+		spent += log[i].Outcome.Cost
+	}
+	if want := killBudget*1_000_000_000 - spent; a.remaining != want.String() {
+		t.Errorf("the last process has %s USD left, want %s: %s spent of %d", a.remaining, want, spent, killBudget)
+	}
+	var file struct {
+		Books struct {
+			Accounts map[string]struct {
+				Settled json.Number `json:"settled_usd"`
+			}
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(data, "ledger.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, account := range []string{"key:" + log[0].Decision.KeyID + "@total", "team:o/t@total", "org:o@total"} {
+		if got := file.Books.Accounts[account].Settled.String(); got != spent.String() {
+			t.Errorf("%s has settled %s USD, the log says %s", account, got, spent)
+		}
+	}
+	t.Logf("the log says %s USD, and so does the ledger", spent)
 }
 
 // audit compares the books: every round that the vendor saw is in the log with exactly one outcome, every answer that a

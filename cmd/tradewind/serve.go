@@ -140,17 +140,17 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	if err != nil {
 		return nil, nil, err
 	}
-	books, err := ledger.NewMemory(ledger.Options{})
-	if err != nil {
-		return nil, nil, err
-	}
 	metrics := telemetry.NewMetrics(nil)
 	metrics.SetBuild(version())
-	metrics.WatchHolds(books.Open)
 	j, sealer, err := openLog(c, log, metrics)
 	if err != nil {
 		return nil, nil, err
 	}
+	books, err := openBooks(sealer)
+	if err != nil {
+		return nil, nil, errors.Join(err, j.Close())
+	}
+	metrics.WatchHolds(books.Open)
 	if n := len(j.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
@@ -181,11 +181,28 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	return srv, intro, nil
 }
 
-// openLog opens the journal and the sealed log behind it.
+// openBooks rebuilds the ledger from its checkpoint and the journal.
+func openBooks(s *serving.Sealer) (*ledger.Memory, error) {
+	opening, err := serving.Opening(s.Books, s.Journal)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.NewMemory(ledger.Options{Opening: opening})
+}
+
+// openLog opens the journal, the checkpoint of the ledger and the sealed log. The checkpoint is read under the journal's
+// lock, so that no other process writes it.
 func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.Journal, *serving.Sealer, error) {
 	closed := make(chan struct{}, 1)
+	var books *ledger.Checkpoint
 	j, err := journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
 		Sync: journal.Sync(c.Journal.Sync), SegmentMaxBytes: c.Journal.SegmentBytes,
+		After: func() (after uint64, err error) {
+			if books, err = ledger.OpenCheckpoint(filepath.Join(c.DataDir, "ledger.json")); err != nil {
+				return 0, err
+			}
+			return books.Through(), nil
+		},
 		Closed: func() {
 			select {
 			case closed <- struct{}{}:
@@ -204,7 +221,7 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.
 	if err != nil {
 		return nil, nil, errors.Join(err, j.Close())
 	}
-	return j, &serving.Sealer{Journal: j, Log: sealed, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
+	return j, &serving.Sealer{Journal: j, Log: sealed, Books: books, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
 }
 
 // joined puts a trained router together with the arms that are served. One that knows none of them, such as the

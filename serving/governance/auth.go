@@ -131,6 +131,9 @@ func New(o Options) (*Authenticator, error) {
 	return a, nil
 }
 
+// TeamOwner is the name under which a team owns budgets: two organizations may have a team of one name.
+func TeamOwner(org, team string) string { return org + "/" + team }
+
 // ownerBudgets gathers the budgets of organizations ("org") and teams ("org/team").
 func ownerBudgets(o Options) (map[string][]Budget, error) {
 	owners := make(map[string][]Budget)
@@ -142,7 +145,7 @@ func ownerBudgets(o Options) (map[string][]Budget, error) {
 		owners[c.Name] = b
 	}
 	for _, c := range o.Teams {
-		name := c.Org + "/" + c.Name
+		name := TeamOwner(c.Org, c.Name)
 		if strings.Contains(c.Org, "/") {
 			return nil, fmt.Errorf("governance: team %q: its organization has a slash", name)
 		}
@@ -224,7 +227,7 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.principal.Budgets = slices.Concat(own, owners[c.Org+"/"+c.Team], owners[c.Org])
+	e.principal.Budgets = slices.Concat(own, owners[TeamOwner(c.Org, c.Team)], owners[c.Org])
 	return e, nil
 }
 

@@ -42,6 +42,9 @@ type Options struct {
 	RecentMax int
 	// OpenMax bounds the rounds that have a decision and no outcome yet; 0 is 100,000.
 	OpenMax int
+	// After is asked once the folder is locked: new frames are numbered behind it. Books that cover the journal up to a
+	// sequence say so here, so that they stay right where the folder was emptied; nil is 0.
+	After func() (uint64, error)
 	// Now is the clock that recovery dates its outcomes with; nil is time.Now.
 	Now func() time.Time
 	// Closed is told of every segment that was closed and can be sealed. It must not wait and not call the journal.

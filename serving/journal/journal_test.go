@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,7 +124,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("Recent of an ended round = %+v, %+v, %v", d, o, ok)
 			}
 			got := sealed(t, j)
-			want := []Batch{{ID: "00000000000000000001", Rounds: []datasets.Round{{Decision: *decision(1), Outcome: *outcome(1)}}, Feedback: []datasets.Feedback{fb}}}
+			want := []Batch{{ID: "00000000000000000001", Through: 3, Rounds: []datasets.Round{{Decision: *decision(1), Outcome: *outcome(1)}}, Feedback: []datasets.Feedback{fb}}}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("sealed %+v\nwant %+v", got, want)
 			}
@@ -465,5 +466,36 @@ func BenchmarkEncode(b *testing.B) {
 		e.buf.Reset()
 		_ = e.json.Encode(d)
 		b.SetBytes(int64(e.buf.Len()))
+	}
+}
+
+// TestReplay: a start is told every round of the folder, in order, the rounds that a crash cut off among them; sequences
+// grow from segment to segment and go on behind what the caller has covered.
+func TestReplay(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{SegmentMaxBytes: 20_000})
+	run(t, j, 0, 20)
+	check(t, j.AppendDecision(context.Background(), decision(50)))
+	check(t, j.Close())
+	j = open(t, dir, Options{After: func() (uint64, error) { return 900, nil }})
+	var through []uint64
+	var all []Batch
+	check(t, j.Replay(func(b Batch) error {
+		all, through = append(all, b), append(through, b.Through)
+		return nil
+	}))
+	found := rounds(all)
+	if len(found) != 21 || found[decision(50).RoundID] != datasets.Unknown || found[decision(7).RoundID] != datasets.Completed {
+		t.Errorf("replayed %v, want 20 completed and one unknown", found)
+	}
+	if last := through[len(through)-1]; !slices.IsSorted(through) || len(through) < 3 || last != 902 {
+		t.Errorf("sequences %v, want them in order, the last two behind 900", through)
+	}
+	down := errors.New("down")
+	if err := j.Replay(func(Batch) error { return down }); !errors.Is(err, down) {
+		t.Errorf("Replay = %v, want the caller's error", err)
+	}
+	if _, err := Open(t.TempDir(), Options{After: func() (uint64, error) { return 0, down }}); !errors.Is(err, down) {
+		t.Errorf("Open = %v, want the error of After", err)
 	}
 }

@@ -61,7 +61,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		return nil, err
 	}
 	j.lock = lock
-	if err := j.recover(); err != nil {
+	if err := j.begin(); err != nil {
 		for _, seg := range j.sealing {
 			_ = seg.f.Close()
 		}
@@ -122,6 +122,18 @@ func lockDir(dir string) (*os.File, error) {
 // Recovered says what Open found.
 func (j *Journal) Recovered() Recovery { return j.recovered }
 
+// begin finds out where the numbering goes on, and recovers.
+func (j *Journal) begin() error {
+	if j.o.After != nil {
+		after, err := j.o.After()
+		if err != nil {
+			return err
+		}
+		j.next = after + 1
+	}
+	return j.recover()
+}
+
 // recover scans the segments, cuts the torn end and writes the outcomes that are missing into a new segment.
 func (j *Journal) recover() error {
 	firsts, err := listSegments(j.dir)
@@ -165,7 +177,7 @@ func (j *Journal) readSegment(first uint64, last bool) error {
 			return fmt.Errorf("%s, frame %d: %w", path, f.Sequence, err)
 		}
 		j.learn(f.Kind, id, location{seg: seg, off: int64(f.Offset), n: int32(headerSize + len(f.Payload))})
-		j.next = f.Sequence + 1
+		j.next = max(j.next, f.Sequence+1)
 		j.recovered.Frames++
 	}
 	j.recovered.DamagedBytes += scan.Damaged

@@ -16,7 +16,9 @@ import (
 type Batch struct {
 	// ID names the batch: the same bytes come under the same ID, also after a crash between sealing and deleting. A sealer
 	// that finds a part of this name has sealed it before.
-	ID       string
+	ID string
+	// Through is the sequence of the last frame that could be read. Segments come in the order of their sequences.
+	Through  uint64
 	Rounds   []datasets.Round
 	Feedback []datasets.Feedback
 	// Orphans counts outcomes whose decision is lost, Damaged the bytes that could not be read.
@@ -44,8 +46,9 @@ func (j *Journal) Rotate() error {
 }
 
 // Seal hands every closed segment to seal, the oldest first, and deletes it once seal has returned nil: by then the
-// rounds must be on the disk elsewhere. A segment that cannot be sealed is kept for the next call and does not hold up
-// the others. A segment with damage is kept under a name that ends in ".damaged".
+// rounds must be on the disk elsewhere. A segment that seal refuses is kept for the next call and does not hold up the
+// others; one that cannot be read does, because what is summed up over segments needs their order. A segment with
+// damage is kept under a name that ends in ".damaged".
 func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Batch) error) error {
 	j.sealer.Lock()
 	defer j.sealer.Unlock()
@@ -61,18 +64,38 @@ func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Batch) er
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("journal: sealing: %w", err))
 		}
-		if err := j.sealOne(ctx, seg, seal); err != nil {
+		b, err := seg.batch()
+		if err != nil {
+			return errors.Join(failed, fmt.Errorf("journal: reading %s: %w", seg.path, err))
+		}
+		if err := j.sealOne(ctx, seg, b, seal); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("journal: sealing %s: %w", seg.path, err))
 		}
 	}
 	return failed
 }
 
-func (j *Journal) sealOne(ctx context.Context, seg *segment, seal func(context.Context, Batch) error) error {
-	b, err := seg.batch()
-	if err != nil {
-		return err
+// Replay hands out what the folder holds, the oldest first and the active segment last, a batch for each segment. Called
+// after Open and before the first append it tells every round that has ended and was not deleted: those that a crash
+// cut off have their outcome by then.
+func (j *Journal) Replay(replay func(Batch) error) error {
+	j.sealer.Lock()
+	defer j.sealer.Unlock()
+	j.io.Lock()
+	defer j.io.Unlock()
+	for _, seg := range append(j.sealing[:len(j.sealing):len(j.sealing)], j.active) {
+		b, err := seg.batch()
+		if err == nil {
+			err = replay(b)
+		}
+		if err != nil {
+			return fmt.Errorf("journal: replaying %s: %w", seg.path, err)
+		}
 	}
+	return nil
+}
+
+func (j *Journal) sealOne(ctx context.Context, seg *segment, b Batch, seal func(context.Context, Batch) error) (err error) {
 	if len(b.Rounds)+len(b.Feedback) > 0 {
 		if err := seal(ctx, b); err != nil {
 			return err
@@ -117,6 +140,7 @@ func (s *segment) batch() (Batch, error) {
 		if err := b.add(f, decisions); err != nil {
 			return Batch{}, fmt.Errorf("frame %d: %w", f.Sequence, err)
 		}
+		b.Through = f.Sequence
 	}
 	b.Damaged = scan.Damaged + scan.Torn
 	return b, nil

@@ -28,6 +28,8 @@ type Options struct {
 	AccountsMax int
 	// ClosedMax is how many ids of ended holds are remembered, so that a repeated message is not charged again; 0 is 16,384.
 	ClosedMax int
+	// Opening is what accounts have settled before this process began. It is booked where they are opened.
+	Opening Sums
 }
 
 // Validate reports a negative limit.
@@ -42,6 +44,7 @@ func (o Options) Validate() error {
 // some integers, which is less work than any finer locking would cost.
 type Memory struct {
 	now         func() time.Time
+	opening     Sums
 	holdsMax    int
 	accountsMax int
 
@@ -81,7 +84,7 @@ func NewMemory(o Options) (*Memory, error) {
 		return nil, err
 	}
 	m := &Memory{
-		now: o.Now, holdsMax: or(o.HoldsMax, 100_000), accountsMax: or(o.AccountsMax, 100_000),
+		now: o.Now, opening: o.Opening, holdsMax: or(o.HoldsMax, 100_000), accountsMax: or(o.AccountsMax, 100_000),
 		accounts: make(map[AccountID]*account), holds: make(map[HoldID]*hold),
 		closed: closedRing{max: or(o.ClosedMax, 16_384), ids: make(map[HoldID]struct{})},
 	}
@@ -214,7 +217,8 @@ func (m *Memory) SetLimit(_ context.Context, id AccountID, l Limit) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.accounts[id]
-	if a == nil {
+	fresh := a == nil
+	if fresh {
 		if id == "" {
 			return fmt.Errorf("ledger: limiting an account without a name: %w", ErrInvalid)
 		}
@@ -230,6 +234,9 @@ func (m *Memory) SetLimit(_ context.Context, id AccountID, l Limit) error {
 		_, a.resetsAt = l.Window.Bounds(now)
 	}
 	a.limit = l
+	if sum := m.opening.Of(id); fresh && !sum.Until.Before(a.resetsAt) { // else it was settled in a window that is over
+		a.settled, a.resetsAt = sum.Settled, sum.Until
+	}
 	return nil
 }
 
