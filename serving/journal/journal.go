@@ -100,7 +100,7 @@ type Journal struct {
 	// writers counts the appends under way; none begins once closed is set.
 	writers sync.WaitGroup
 
-	encoders  sync.Pool
+	buffers   sync.Pool
 	sealer    sync.Mutex
 	dirty     chan *segment
 	synced    chan struct{}
@@ -135,14 +135,14 @@ func (j *Journal) AppendDecision(ctx context.Context, d *datasets.Decision) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("journal: decision %s: %w", d.RoundID, err)
 	}
-	return j.encoded(KindDecision, d.RoundID, d)
+	return j.encoded(KindDecision, d.RoundID, d.AppendJSON)
 }
 
 // AppendOutcome writes an outcome and closes its round. It takes the context for its values only: what happened is
 // written whoever has left. Where the disk refuses it, the outcome is kept and written before the next frame that goes
 // through, and the error is returned all the same.
 func (j *Journal) AppendOutcome(_ context.Context, o *datasets.Outcome) error {
-	return j.encoded(KindOutcome, o.RoundID, o)
+	return j.encoded(KindOutcome, o.RoundID, o.AppendJSON)
 }
 
 // AppendFeedback writes a feedback. Its round may be long sealed; the journal does not look.
@@ -150,41 +150,31 @@ func (j *Journal) AppendFeedback(ctx context.Context, f *datasets.Feedback) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("journal: feedback on %s: %w", f.RoundID, err)
 	}
-	return j.encoded(KindFeedback, f.RoundID, f)
+	return j.encoded(KindFeedback, f.RoundID, func(b []byte) ([]byte, error) {
+		text, err := json.Marshal(f)
+		return append(b, text...), err
+	})
 }
 
-// encoder is a reusable buffer with its JSON encoder.
-type encoder struct {
-	buf  bytes.Buffer
-	json *json.Encoder
-}
-
-// encoderKeepMax is the largest buffer that goes back to the pool.
-const encoderKeepMax = 256 << 10
-
-func newEncoder() *encoder {
-	e := &encoder{}
-	e.json = json.NewEncoder(&e.buf)
-	e.json.SetEscapeHTML(false)
-	return e
-}
+// bufferKeepMax is the largest buffer that goes back to the pool.
+const bufferKeepMax = 256 << 10
 
 // encoded does all that can be done outside the locks, and then appends.
-func (j *Journal) encoded(kind Kind, id datasets.RoundID, v any) error {
-	e, ok := j.encoders.Get().(*encoder)
+func (j *Journal) encoded(kind Kind, id datasets.RoundID, appendJSON func([]byte) ([]byte, error)) error {
+	buf, ok := j.buffers.Get().(*[]byte)
 	if !ok {
-		e = newEncoder()
+		buf = new([]byte)
 	}
-	e.buf.Reset()
+	payload, err := appendJSON((*buf)[:0])
 	defer func() {
-		if e.buf.Cap() <= encoderKeepMax {
-			j.encoders.Put(e)
+		if cap(payload) <= bufferKeepMax {
+			*buf = payload
+			j.buffers.Put(buf)
 		}
 	}()
-	if err := e.json.Encode(v); err != nil {
+	if err != nil {
 		return fmt.Errorf("journal: encoding %s: %w", id, err)
 	}
-	payload := e.buf.Bytes()[:e.buf.Len()-1] // the encoder ends with a new line
 	if len(payload) > PayloadMax {
 		return fmt.Errorf("journal: %s has %d bytes: %w", id, len(payload), ErrTooLarge)
 	}

@@ -235,7 +235,7 @@ func (j *Journal) endUnknown(decisions []record) error {
 			RoundID: r.id, At: j.o.Now(), Status: datasets.Unknown,
 			Cost: round.Decision.Hold, CostStatus: costStatus(&round.Decision.Case, round.Decision.Action),
 		}
-		payload, err := json.Marshal(&round.Outcome)
+		payload, err := round.Outcome.AppendJSON(nil)
 		if err != nil {
 			return fmt.Errorf("round %s: %w", r.id, err)
 		}

@@ -1,0 +1,307 @@
+package datasets
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// This file writes decisions and outcomes as JSON, each field by hand: every request writes one of both, and reflection
+// is most of what that would cost. What it writes is byte for byte what encoding/json writes without HTML escapes; the
+// test fills every field by reflection, so one that is added to a type and forgotten here fails it.
+
+// AppendJSON appends the decision as encoding/json would write it. Like that it fails on a number that is not finite
+// and on a time outside of the years 0 to 9999; b is then returned as it was.
+func (d *Decision) AppendJSON(b []byte) ([]byte, error) {
+	w := writer{b: b}
+	w.text(`{"round_id":`, string(d.RoundID))
+	w.time(`,"at":`, d.At)
+	w.someText(`,"request_id":`, d.RequestID)
+	w.someText(`,"org":`, d.Org)
+	w.someText(`,"team":`, d.Team)
+	w.someText(`,"key_id":`, d.KeyID)
+	w.someText(`,"conversation":`, d.Conversation)
+	w.text(`,"draw_id":`, string(d.DrawID))
+	w.text(`,"requested":`, d.Requested)
+	w.text(`,"policy":`, d.Policy)
+	w.someText(`,"router_version":`, d.RouterVersion)
+	w.someText(`,"catalog_version":`, d.CatalogVersion)
+	w.text(`,"strategy":`, d.Strategy)
+	w.bool(`,"certified":`, d.Certified)
+	w.float(`,"complexity":`, d.Complexity)
+	w.policyCase(`,"case":`, &d.Case)
+	w.floats(`,"propensities":`, d.Propensities)
+	w.text(`,"action":`, string(d.Action))
+	w.float(`,"propensity":`, d.Propensity)
+	w.bool(`,"explored":`, d.Explored)
+	w.text(`,"reason":`, string(d.Reason))
+	w.amount(`,"hold_usd":`, d.Hold)
+	w.int(`,"input_tokens":`, int64(d.InputTokens))
+	w.someBool(`,"stream":`, d.Stream)
+	w.tags(`,"tags":`, d.Tags)
+	if len(d.Features) > 0 {
+		w.key(`,"features":"`)
+		w.b = append(base64.StdEncoding.AppendEncode(w.b, d.Features), '"')
+	}
+	w.someText(`,"spec_digest":`, d.SpecDigest)
+	w.someText(`,"prompt":`, d.Prompt)
+	return w.end(b)
+}
+
+// AppendJSON appends the outcome, as Decision's does.
+func (o *Outcome) AppendJSON(b []byte) ([]byte, error) {
+	w := writer{b: b}
+	w.text(`{"round_id":`, string(o.RoundID))
+	w.time(`,"at":`, o.At)
+	w.text(`,"status":`, string(o.Status))
+	w.someText(`,"served":`, string(o.Served))
+	w.someText(`,"reason":`, string(o.Reason))
+	for i := range o.Attempts {
+		if i == 0 {
+			w.key(`,"attempts":[`)
+		} else {
+			w.key(",")
+		}
+		w.attempt(&o.Attempts[i])
+	}
+	if len(o.Attempts) > 0 {
+		w.key("]")
+	}
+	w.int(`,"usage":{"Input":`, o.Usage.Input)
+	w.int(`,"CacheRead":`, o.Usage.CacheRead)
+	w.int(`,"CacheWrite":`, o.Usage.CacheWrite)
+	w.int(`,"Output":`, o.Usage.Output)
+	w.amount(`},"cost_usd":`, o.Cost)
+	w.text(`,"cost_status":`, string(o.CostStatus))
+	w.someText(`,"error":`, o.Error)
+	if o.TTFTMS != nil {
+		w.float(`,"ttft_ms":`, *o.TTFTMS)
+	}
+	w.float(`,"latency_ms":`, o.LatencyMS)
+	w.float(`,"overhead_ms":`, o.OverheadMS)
+	return w.end(b)
+}
+
+func (w *writer) attempt(a *Attempt) {
+	w.text(`{"model":`, string(a.Arm))
+	w.time(`,"started_at":`, a.StartedAt)
+	w.text(`,"outcome":`, a.Outcome)
+	if a.HTTPStatus != 0 {
+		w.int(`,"http_status":`, int64(a.HTTPStatus))
+	}
+	w.someText(`,"error_class":`, a.ErrorClass)
+	if a.FirstTokenMS != nil {
+		w.float(`,"first_token_ms":`, *a.FirstTokenMS)
+	} else {
+		w.key(`,"first_token_ms":null`)
+	}
+	w.float(`,"total_ms":`, a.TotalMS)
+	w.amount(`,"cost_usd":`, a.Cost)
+	w.key("}")
+}
+
+func (w *writer) policyCase(key string, c *policy.Case) {
+	w.key(key)
+	w.key(`{"candidates":`)
+	if c.Candidates == nil {
+		w.key("null")
+	} else {
+		w.key("[")
+		for i := range c.Candidates {
+			if i > 0 {
+				w.key(",")
+			}
+			w.candidate(&c.Candidates[i])
+		}
+		w.key("]")
+	}
+	w.int(`,"fallback":`, int64(c.Fallback))
+	w.float(`,"lambda":`, c.Lambda)
+	w.someBool(`,"latency_first":`, c.LatencyFirst)
+	w.someBool(`,"availability_first":`, c.AvailabilityFirst)
+	w.bool(`,"guard":{"on":`, c.Guard.On)
+	w.float(`,"z":`, c.Guard.Z)
+	w.float(`,"tolerance":`, c.Guard.Tolerance)
+	w.key("}")
+	w.someFloat(`,"quality_floor":`, c.QualityFloor)
+	w.int(`,"reference":`, int64(c.Reference))
+	w.someFloat(`,"reference_gap":`, c.ReferenceGap)
+	w.someFloat(`,"max_cost_usd":`, c.MaxCostUSD)
+	w.someFloat(`,"max_latency_ms":`, c.MaxLatencyMS)
+	w.bool(`,"explore":`, c.Explore)
+	w.float(`,"epsilon":`, c.Epsilon)
+	w.int(`,"pinned":`, int64(c.Pinned))
+	w.someBool(`,"floor_reference":`, c.FloorReference)
+	w.key("}")
+}
+
+func (w *writer) candidate(c *policy.Candidate) {
+	w.text(`{"arm":`, string(c.Arm))
+	w.someText(`,"filter":`, string(c.Filter))
+	w.float(`,"quality":`, c.Quality)
+	w.float(`,"quality_err":`, c.QualityErr)
+	w.float(`,"score":`, c.Score)
+	w.float(`,"gap":`, c.Gap)
+	w.float(`,"gap_err":`, c.GapErr)
+	w.float(`,"output_tokens":`, c.OutputTokens)
+	w.float(`,"cost_usd":`, c.CostUSD)
+	w.float(`,"cost_upper_usd":`, c.CostUpperUSD)
+	w.bool(`,"priced":`, c.Priced)
+	w.someFloat(`,"latency_ms":`, c.LatencyMS)
+	w.someFloat(`,"latency_p90_ms":`, c.LatencyP90MS)
+	w.float(`,"availability":`, c.Availability)
+	w.key("}")
+}
+
+// writer appends JSON. A key comes with what stands around it, so that it is one copy; the methods whose names begin
+// with some leave a zero value out, as omitempty does.
+type writer struct {
+	b   []byte
+	err error
+}
+
+// end closes the object, or undoes what was written before an error.
+func (w *writer) end(b []byte) ([]byte, error) {
+	if w.err != nil {
+		return b, w.err
+	}
+	return append(w.b, '}'), nil
+}
+
+func (w *writer) key(key string) { w.b = append(w.b, key...) }
+
+func (w *writer) bool(key string, v bool) { w.b = strconv.AppendBool(append(w.b, key...), v) }
+
+func (w *writer) someBool(key string, v bool) {
+	if v {
+		w.bool(key, v)
+	}
+}
+
+func (w *writer) int(key string, v int64) { w.b = strconv.AppendInt(append(w.b, key...), v, 10) }
+
+func (w *writer) amount(key string, v catalog.Nanodollars) {
+	w.b = v.AppendText(append(w.b, key...))
+}
+
+func (w *writer) time(key string, t time.Time) {
+	b, err := t.AppendText(append(append(w.b, key...), '"'))
+	if err != nil {
+		w.err = fmt.Errorf("datasets: writing a time: %w", err)
+		return
+	}
+	w.b = append(b, '"')
+}
+
+func (w *writer) float(key string, f float64) {
+	w.key(key)
+	w.number(f)
+}
+
+func (w *writer) someFloat(key string, f float64) {
+	if f != 0 {
+		w.float(key, f)
+	}
+}
+
+func (w *writer) floats(key string, v []float64) {
+	w.key(key)
+	if v == nil {
+		w.key("null")
+		return
+	}
+	w.key("[")
+	for i, f := range v {
+		if i > 0 {
+			w.key(",")
+		}
+		w.number(f)
+	}
+	w.key("]")
+}
+
+// number writes a float in its shortest exact form, with an exponent below 1e-6 and from 1e21 on, as JavaScript does.
+func (w *writer) number(f float64) {
+	size := math.Abs(f)
+	switch {
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		w.err = fmt.Errorf("datasets: %v cannot be written as JSON", f)
+	case math.Float64bits(f) == 0:
+		w.key("0")
+	case size == 0 || size >= 1e-6 && size < 1e21:
+		w.b = strconv.AppendFloat(w.b, f, 'f', -1, 64)
+	default:
+		w.b = strconv.AppendFloat(w.b, f, 'e', -1, 64)
+		if n := len(w.b); w.b[n-3] == '-' && w.b[n-2] == '0' { // e-09 is e-9
+			w.b[n-2], w.b = w.b[n-1], w.b[:n-1]
+		}
+	}
+}
+
+func (w *writer) text(key, s string) { w.b = appendString(append(w.b, key...), s) }
+
+func (w *writer) someText(key, s string) {
+	if s != "" {
+		w.text(key, s)
+	}
+}
+
+func (w *writer) tags(key string, tags map[string]string) {
+	if len(tags) == 0 {
+		return
+	}
+	w.key(key)
+	for i, name := range slices.Sorted(maps.Keys(tags)) {
+		w.text([...]string{"{", ","}[min(i, 1)], name)
+		w.text(":", tags[name])
+	}
+	w.key("}")
+}
+
+// appendString quotes s. It escapes what JSON asks for and the two line ends that JavaScript does not take in a string;
+// a byte that is not UTF-8 becomes the replacement character.
+func appendString(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if c >= utf8.RuneSelf && !(r == utf8.RuneError && size == 1) && r != '\u2028' && r != '\u2029' {
+			i += size
+			continue
+		}
+		b = append(b, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\b':
+			b = append(b, `\b`...)
+		case '\f':
+			b = append(b, `\f`...)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, '\\', 'u', hex[r>>12], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		}
+		i += size
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
