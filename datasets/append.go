@@ -236,6 +236,7 @@ func (w *writer) number(f float64) {
 		w.err = fmt.Errorf("datasets: %v cannot be written as JSON", f)
 	case math.Float64bits(f) == 0:
 		w.key("0")
+	case size < 1e6 && w.nanos(f):
 	case size == 0 || size >= 1e-6 && size < 1e21:
 		w.b = strconv.AppendFloat(w.b, f, 'f', -1, 64)
 	default:
@@ -244,6 +245,42 @@ func (w *writer) number(f float64) {
 			w.b[n-2], w.b = w.b[n-1], w.b[:n-1]
 		}
 	}
+}
+
+// nanos writes a float below 1e6 that is a whole number of billionths, from a thousand on, and reports whether it is
+// one. That is several times quicker than the search for the shortest form, and is that form: of two decimals of at
+// most 15 digits no float is the nearest of both, so there is no shorter one.
+func (w *writer) nanos(f float64) bool {
+	size := math.Abs(f)
+	whole := math.RoundToEven(size * 1e9)
+	if whole < 1000 || whole/1e9 != size {
+		return false
+	}
+	if f < 0 {
+		w.b = append(w.b, '-')
+	}
+	n := uint64(whole)
+	if n < 1e9 {
+		w.b = append(w.b, '0')
+	} else {
+		w.b = strconv.AppendUint(w.b, n/1e9, 10)
+	}
+	frac, end := uint32(n%1e9), 10
+	if frac == 0 {
+		return true
+	}
+	if frac%1000 == 0 { // most are millionths
+		frac, end = frac/1000, 7
+	}
+	digits := [10]byte{'.'}
+	for i := end - 1; i > 0; i-- {
+		digits[i], frac = byte('0'+frac%10), frac/10
+	}
+	for digits[end-1] == '0' {
+		end--
+	}
+	w.b = append(w.b, digits[:end]...)
+	return true
 }
 
 func (w *writer) text(key, s string) { w.b = appendString(append(w.b, key...), s) }
@@ -258,8 +295,11 @@ func (w *writer) tags(key string, tags map[string]string) {
 	if len(tags) == 0 {
 		return
 	}
+	var few [16]string // on the stack
+	names := slices.AppendSeq(few[:0], maps.Keys(tags))
+	slices.Sort(names)
 	w.key(key)
-	for i, name := range slices.Sorted(maps.Keys(tags)) {
+	for i, name := range names {
 		w.text([...]string{"{", ","}[min(i, 1)], name)
 		w.text(":", tags[name])
 	}

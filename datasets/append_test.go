@@ -64,6 +64,9 @@ var (
 		"<b>&amp;", "\u2028\u2029", "\xff\xc3(", "\x00\x1f\x7f\b\f\n\r\t", `"\`, "\ufffd", "日本語 🚢", "\xe2\x80", "a\xed\xa0\x80b",
 	}))
 	numbers = rapid.OneOf(rapid.Float64(), rapid.Float64Range(0, 1), rapid.Map(rapid.Int16(), func(n int16) float64 { return float64(n) }),
+		rapid.Map(rapid.Int64Range(-1e15-9, 1e15+9), func(n int64) float64 { return float64(n) / 1e9 }),
+		rapid.Map(rapid.Int64Range(-1e7, 1e7), func(n int64) float64 { return float64(n) / 1e6 }),
+		rapid.Map(rapid.Int64Range(-1e15, 1e15), func(n int64) float64 { return math.Nextafter(float64(n)/1e9, 1) }),
 		rapid.SampledFrom([]float64{
 			math.Copysign(0, -1), 1e-6, 9.999e-7, -1e-7, 1e-10, 1e-100, 5e-324, 1e20, 1e21, -1e21, 1.5e300, math.MaxFloat64, 0.1, 1.0 / 3,
 		}))

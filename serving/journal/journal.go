@@ -89,6 +89,7 @@ type Journal struct {
 	active *segment
 	next   uint64
 	buf    []byte
+	places []location
 	owed   []record
 
 	mu      sync.Mutex
@@ -122,9 +123,10 @@ type record struct {
 	sum     uint32
 }
 
-// batch is what one write carries.
+// batch is what one write carries. Most are of one record and nobody waits for them: done is made by the first who joins.
 type batch struct {
 	records []record
+	one     [1]record
 	done    chan struct{}
 	err     error
 }
@@ -194,25 +196,31 @@ func (j *Journal) append(r record) error {
 	b := j.pending
 	leads := b == nil
 	if leads {
-		b = &batch{done: make(chan struct{})}
+		b = &batch{}
+		b.records = b.one[:0]
 		j.pending = b
+	} else if b.done == nil {
+		b.done = make(chan struct{})
 	}
 	b.records = append(b.records, r)
+	done := b.done
 	j.writers.Add(1)
 	j.mu.Unlock()
 	defer j.writers.Done()
 
 	if !leads {
-		<-b.done
+		<-done
 		return b.err
 	}
 	j.io.Lock()
 	j.mu.Lock()
-	j.pending = nil
+	j.pending = nil // nobody joins any more
 	j.mu.Unlock()
 	b.err = j.commit(b.records)
 	j.io.Unlock()
-	close(b.done)
+	if b.done != nil {
+		close(b.done)
+	}
 	return b.err
 }
 
@@ -296,7 +304,7 @@ func (j *Journal) failed(records []record) {
 }
 
 // write numbers the records and writes their frames to the active segment, or to a new one where that is full or no
-// longer to be trusted. It needs io.
+// longer to be trusted. It needs io, and so does what it returns.
 func (j *Journal) write(records []record) ([]location, error) {
 	size := 0
 	for _, r := range records {
@@ -309,9 +317,9 @@ func (j *Journal) write(records []record) ([]location, error) {
 		}
 	}
 	j.buf = j.buf[:0]
-	locations := make([]location, len(records))
+	j.places = j.places[:0]
 	for i, r := range records {
-		locations[i] = location{seg: j.active, off: j.active.size + int64(len(j.buf)), n: int32(headerSize + len(r.payload))}
+		j.places = append(j.places, location{seg: j.active, off: j.active.size + int64(len(j.buf)), n: int32(headerSize + len(r.payload))})
 		j.buf = appendFrame(j.buf, r.kind, j.next+uint64(i), r.payload, r.sum)
 	}
 	if err := j.active.append(j.buf, j.o.Sync == Always); err != nil {
@@ -327,7 +335,7 @@ func (j *Journal) write(records []record) ([]location, error) {
 		default: // an fsync is due anyway, and it will find these frames too
 		}
 	}
-	return locations, nil
+	return j.places, nil
 }
 
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
