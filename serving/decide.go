@@ -138,7 +138,8 @@ func (r *round) price(c *policy.Case) {
 		}
 		at := arm.Prices.At(catalog.Usage{Input: int64(r.context.Tokens)})
 		output := min(a.OutputTokens, float64(r.outputMax(arm))) * float64(r.wire.N)
-		a.CostUSD = (float64(r.context.Tokens)*float64(at.Input) + output*float64(at.Output)) / 1e12
+		picodollars := float64(r.context.Tokens)*float64(at.Input) + output*float64(at.Output)
+		a.CostUSD = math.RoundToEven(picodollars/1e3) / 1e9 // as exact as a charge can be
 		bound, err := r.bound(arm)
 		if err != nil { // absurdly large: no budget holds it
 			a.CostUpperUSD = math.MaxInt64 / 1e9

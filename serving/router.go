@@ -3,6 +3,7 @@ package serving
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/tradewind-llm/tradewind/classifier"
@@ -139,12 +140,19 @@ func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates [
 		if j >= 0 && r.classifier.KnowsTokens(j) {
 			c.OutputTokens = e.OutputTokens[j]
 		}
+		for _, x := range [...]*float64{&c.Quality, &c.QualityErr, &c.Score, &c.Gap, &c.GapErr, &c.OutputTokens} {
+			*x = millionths(*x)
+		}
 	}
 	if r.classifier == nil {
 		complexity = 1 - reference
 	}
-	return complexity
+	return millionths(complexity)
 }
+
+// millionths rounds an estimate before anything is decided by it. What lies below is noise, and every digit of every arm
+// is journaled with each request.
+func millionths(x float64) float64 { return math.RoundToEven(x*1e6)/1e6 + 0 }
 
 // guardUnmeasured holds back the arms that the artifact never saw while one that it saw may serve: no certificate covers
 // a prior, and priors and estimates are not on one scale.

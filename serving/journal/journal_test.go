@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -73,6 +74,20 @@ func run(t testing.TB, j *Journal, from, to int) {
 		check(t, j.AppendDecision(context.Background(), decision(i)))
 		check(t, j.AppendOutcome(context.Background(), outcome(i)))
 	}
+}
+
+// rounded makes the estimates what serving makes of them before it decides.
+func rounded(d *datasets.Decision) *datasets.Decision {
+	for i := range d.Case.Candidates {
+		c := &d.Case.Candidates[i]
+		for _, x := range []*float64{&c.Quality, &c.QualityErr, &c.Score, &c.Gap, &c.GapErr, &c.OutputTokens} {
+			*x = math.RoundToEven(*x*1e6) / 1e6
+		}
+		for _, usd := range []*float64{&c.CostUSD, &c.CostUpperUSD} {
+			*usd = math.RoundToEven(*usd*1e9) / 1e9
+		}
+	}
+	return d
 }
 
 // sealed seals everything and returns it.
@@ -433,7 +448,7 @@ func BenchmarkAppend(b *testing.B) {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/%d", mode, writers), func(b *testing.B) {
 				j := open(b, b.TempDir(), Options{Sync: mode})
-				d, o := decision(0), outcome(0)
+				d, o := rounded(decision(0)), outcome(0)
 				b.ReportAllocs()
 				var wg sync.WaitGroup
 				var before, after syscall.Rusage
@@ -460,7 +475,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	d, o := decision(0), outcome(0)
+	d, o := rounded(decision(0)), outcome(0)
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
