@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,8 @@ func TestExploration(t *testing.T) {
 	}
 }
 
-// checkReplay: the logged case, read back from the journal, gives the logged propensities to the last bit (P23).
+// checkReplay: the logged case, read back from the journal, gives the logged propensities to the last bit (P23), and its
+// estimates are the rounded ones.
 func checkReplay(t *testing.T, d *datasets.Decision) {
 	t.Helper()
 	var p policy.Distribution
@@ -81,6 +83,13 @@ func checkReplay(t *testing.T, d *datasets.Decision) {
 	sum := 0.0
 	for _, x := range d.Propensities {
 		sum += x
+	}
+	for _, c := range d.Case.Candidates {
+		for _, x := range []float64{c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr, c.OutputTokens, 1000 * c.CostUSD} {
+			if text := strconv.FormatFloat(x, 'f', 6, 64); math.Abs(must(strconv.ParseFloat(text, 64))(t)-x) > 1e-12*max(1, math.Abs(x)) {
+				t.Fatalf("round %s: an estimate of %s is %v: more than six decimals", d.RoundID, c.Arm, x)
+			}
+		}
 	}
 	if !slices.Equal(p.P, d.Propensities) || p.P[i] != d.Propensity || math.Abs(sum-1) > 1e-12 {
 		t.Fatalf("round %s: replayed %v, logged %v of %v", d.RoundID, p.P, d.Propensity, d.Propensities)
