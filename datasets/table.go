@@ -31,6 +31,11 @@ type Prompt struct {
 	Dataset string
 	Split   string
 	Text    string
+	// Group names what must not be split between folds, such as the draw of a sticky session; empty is the prompt alone.
+	Group string
+	// Features are the compact form of the features.Context that was extracted when the prompt was served, of the Spec
+	// that this program implements; empty where only Text is known. They see the whole request, which Text does not.
+	Features string
 }
 
 // Unpriced is the cost of a cell whose cost nobody knows.

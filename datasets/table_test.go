@@ -31,7 +31,7 @@ func tableOf(rows []Row) *Table {
 		}
 		if _, ok := prompt[r.PromptID]; !ok {
 			prompt[r.PromptID] = len(prompts)
-			prompts = append(prompts, Prompt{r.PromptID, r.Dataset, r.Split, r.Prompt})
+			prompts = append(prompts, Prompt{ID: r.PromptID, Dataset: r.Dataset, Split: r.Split, Text: r.Prompt})
 		}
 	}
 	t := NewTable(arms, len(prompts))

@@ -50,6 +50,8 @@ type Source struct {
 	Rows    int    `json:"rows"`
 	Prompts int    `json:"prompts"`
 	Filter  string `json:"filter,omitempty"`
+	// Reward is the digest of the Spec that made scores of a log's feedback; empty for an outcome table.
+	Reward string `json:"reward,omitempty"`
 }
 
 // Provenance says where an artifact comes from. It is for people and is not covered by the digest.

@@ -41,7 +41,7 @@ func benchTable(t *testing.T, name string, pool []catalog.ArmID) *datasets.Table
 			}
 		}
 	}
-	table, err = usable(table)
+	table, _, err = usable(table, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,9 @@ func fill(ctx context.Context, p *bench.Predictions, t *datasets.Table, prompts 
 			if ctx.Err() != nil {
 				return
 			}
-			c.Extractor().Extract(&x, features.NewPrompt(t.Prompts[i].Text))
+			if read(&x, c.Extractor(), &t.Prompts[i]) != nil {
+				continue // a table that was read from a file has no logged features
+			}
 			c.Estimate(&e, &x)
 			for _, a := range arms {
 				tokens[a.table] = e.OutputTokens[a.own]

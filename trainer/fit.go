@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,6 +43,8 @@ type FitOptions struct {
 	// Progress, where set, is told of every stage; total is 0 where the end is not known. It may be called from any
 	// goroutine, but from one at a time.
 	Progress func(stage string, done, total int)
+
+	seen *evidence
 }
 
 func (o *FitOptions) progress(stage string, done, total int) {
@@ -58,15 +62,18 @@ type OOF struct {
 	// Score, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
 	// and nil where the table has no costs.
 	Score, Quality, Tokens, CostUSD []float64
+
+	seen *evidence
 }
 
 // Fit learns a model from an outcome table. The targets and golden rows are not set yet (see Run). Arms that were never
 // scored are left out of the model.
 func Fit(ctx context.Context, t *datasets.Table, o FitOptions) (*classifier.Model, *OOF, error) {
-	t, err := usable(t)
+	t, seen, err := usable(t, o.seen)
 	if err != nil {
 		return nil, nil, err
 	}
+	o.seen = seen
 	tok, contexts, err := extract(ctx, t, &o)
 	if err != nil {
 		return nil, nil, err
@@ -92,7 +99,7 @@ func Fit(ctx context.Context, t *datasets.Table, o FitOptions) (*classifier.Mode
 }
 
 // usable drops arms that were never scored, samples too many prompts, and refuses what nothing can be learned from.
-func usable(t *datasets.Table) (*datasets.Table, error) {
+func usable(t *datasets.Table, seen *evidence) (*datasets.Table, *evidence, error) {
 	var arms []int
 	for j := range t.Arms {
 		for i := range t.Prompts {
@@ -103,13 +110,14 @@ func usable(t *datasets.Table) (*datasets.Table, error) {
 		}
 	}
 	if len(arms) == 0 || len(t.Prompts) < PromptsMin {
-		return nil, fmt.Errorf("%w: %d prompts, %d arms with scores", ErrTooSmall, len(t.Prompts), len(arms))
+		return nil, nil, fmt.Errorf("%w: %d prompts, %d arms with scores", ErrTooSmall, len(t.Prompts), len(arms))
 	}
 	if len(t.Prompts) > PromptsMax {
-		t = t.Subset(inHashOrder(t, PromptsMax))
+		kept := inHashOrder(t, PromptsMax)
+		t, seen = t.Subset(kept), seen.pick(kept, all(len(t.Arms)), len(t.Arms))
 	}
 	if len(arms) == len(t.Arms) {
-		return t, nil
+		return t, seen, nil
 	}
 	names := make([]catalog.ArmID, len(arms))
 	for k, j := range arms {
@@ -124,25 +132,15 @@ func usable(t *datasets.Table) (*datasets.Table, error) {
 			out.Input[to], out.Output[to] = t.Input[from], t.Output[from]
 		}
 	}
-	return out, nil
+	return out, seen.pick(all(len(t.Prompts)), arms, len(t.Arms)), nil
 }
 
 // extract learns the vocabulary and extracts the features of every prompt.
 func extract(ctx context.Context, t *datasets.Table, o *FitOptions) ([]byte, []features.Context, error) {
 	o.progress("vocabulary", 0, 1)
-	encoded, err := tokenizer.Learn(func(yield func(string) bool) {
-		for _, i := range inHashOrder(t, StackPromptsMax) {
-			if !yield(t.Prompts[i].Text) {
-				return
-			}
-		}
-	}, tokenizer.LearnOptions{})
+	encoded, tok, err := vocabulary(t)
 	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: learning a vocabulary: %w", err)
-	}
-	tok, err := tokenizer.New(encoded)
-	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: reading the vocabulary back: %w", err)
+		return nil, nil, err
 	}
 	x, err := features.New(features.DefaultSpec(), tok)
 	if err != nil {
@@ -150,26 +148,76 @@ func extract(ctx context.Context, t *datasets.Table, o *FitOptions) ([]byte, []f
 	}
 	o.progress("features", 0, len(t.Prompts))
 	contexts := make([]features.Context, len(t.Prompts))
+	var bad atomic.Pointer[error]
 	each(len(contexts), func(from, to int) {
 		var dst features.Context
 		for i := from; i < to && ctx.Err() == nil; i++ {
-			x.Extract(&dst, features.NewPrompt(t.Prompts[i].Text))
+			if failed := read(&dst, x, &t.Prompts[i]); failed != nil {
+				bad.Store(&failed)
+			}
 			contexts[i] = dst
 			contexts[i].Counts = slices.Clone(dst.Counts)
 		}
 	})
 	o.progress("features", len(t.Prompts), len(t.Prompts))
+	if failed := bad.Load(); failed != nil {
+		return nil, nil, *failed
+	}
 	return encoded, contexts, ctx.Err()
 }
 
+// vocabulary learns one from the texts of a table. Where hardly any were kept there is none, and tokens are estimated
+// from bytes.
+func vocabulary(t *datasets.Table) ([]byte, *tokenizer.Tokenizer, error) {
+	texts := 0
+	encoded, err := tokenizer.Learn(func(yield func(string) bool) {
+		for _, i := range inHashOrder(t, StackPromptsMax) {
+			if text := t.Prompts[i].Text; text != "" {
+				if texts++; !yield(text) {
+					return
+				}
+			}
+		}
+	}, tokenizer.LearnOptions{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: learning a vocabulary: %w", err)
+	}
+	if texts < PromptsMin {
+		return nil, nil, nil
+	}
+	tok, err := tokenizer.New(encoded)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trainer: reading the vocabulary back: %w", err)
+	}
+	return encoded, tok, nil
+}
+
+// read sets dst to the features of a prompt: the logged ones, which saw the whole request, else those of its text.
+func read(dst *features.Context, x *features.Extractor, p *datasets.Prompt) error {
+	if p.Features == "" {
+		x.Extract(dst, features.NewPrompt(p.Text))
+		return nil
+	}
+	if err := dst.Parse([]byte(p.Features)); err != nil {
+		return fmt.Errorf("trainer: prompt %s: %w", p.ID, err)
+	}
+	return nil
+}
+
 func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *fitter {
-	f := &fitter{table: t, design: newDesign(contexts), logs: make([]float32, len(t.Output))}
+	f := &fitter{table: t, seen: o.seen, design: newDesign(contexts), logs: make([]float32, len(t.Output))}
 	for at, v := range t.Output {
 		f.logs[at] = float32(math.Log(max(1, float64(v)))) // max keeps NaN
 	}
 	f.edges = lengthEdges(f.design.bytes)
 	f.tasks = newTasks(t, f.design, o.Seed)
-	f.fallback = fallback(t)
+	f.score = t.Score
+	if f.seen != nil {
+		f.score = f.seen.score
+		f.fallback = f.balanced()
+	} else {
+		f.fallback = fallback(t)
+	}
 	return f
 }
 
@@ -178,7 +226,8 @@ func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *f
 func (f *fitter) crossFit(ctx context.Context, contexts []features.Context, sample []int, o *FitOptions) (*OOF, *stack, error) {
 	fold := make([]int, len(sample))
 	for k, i := range sample {
-		h := sha256.Sum256([]byte(f.table.Prompts[i].ID))
+		p := &f.table.Prompts[i]
+		h := sha256.Sum256([]byte(cmp.Or(p.Group, p.ID)))
 		fold[k] = int(binary.BigEndian.Uint32(h[4:8]) % innerFolds) // other bytes than those of the outer folds
 	}
 	parts := make([]*classifier.Model, innerFolds)
@@ -245,7 +294,7 @@ func (h *heldOut) estimate(s *stack) (*OOF, error) {
 	}
 	arms := len(h.f.table.Arms)
 	n := len(h.rows) * arms
-	out := &OOF{Table: h.f.table, Rows: h.rows, Score: make([]float64, n), Quality: make([]float64, n), Tokens: make([]float64, n)}
+	out := &OOF{Table: h.f.table, Rows: h.rows, seen: h.f.seen, Score: make([]float64, n), Quality: make([]float64, n), Tokens: make([]float64, n)}
 	out.CostUSD = s.prices.table(len(h.rows))
 	err := h.each(func(k int, c *classifier.Classifier) {
 		var e policy.Estimates

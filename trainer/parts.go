@@ -26,6 +26,8 @@ const (
 // standardization, the document frequencies and the clusters, which use no outcome.
 type fitter struct {
 	table    *datasets.Table
+	seen     *evidence
+	score    []float32 // what is learned: the table's, or the evidence's
 	design   *design
 	tasks    *taskSet
 	fallback int
@@ -76,10 +78,18 @@ func (f *fitter) block(m *classifier.Model, rows []int) *block {
 	}
 	width := len(b.kinds)
 	b.target = make([]float32, len(rows)*width)
+	if f.seen != nil {
+		b.weight = make([]float32, len(b.target))
+	}
 	for i, r := range rows {
+		if f.seen != nil {
+			w := b.weight[i*width : (i+1)*width]
+			copy(w[tasks:], f.seen.weight[r*arms:(r+1)*arms])
+			copy(w[tasks+arms:], f.seen.weight[r*arms:(r+1)*arms])
+		}
 		b.class[i] = f.tasks.class[r]
 		row := b.target[i*width : (i+1)*width]
-		copy(row[tasks:], f.table.Score[r*arms:(r+1)*arms])
+		copy(row[tasks:], f.score[r*arms:(r+1)*arms])
 		copy(row[tasks+arms:], f.logs[r*arms:(r+1)*arms])
 	}
 	return b
@@ -119,7 +129,13 @@ func (b *block) slice(from, to, rows int) *block {
 	}
 	width := len(out.kinds)
 	out.target = make([]float32, rows*width)
+	if b.weight != nil {
+		out.weight = make([]float32, rows*width)
+	}
 	for i := range rows {
+		if b.weight != nil {
+			copy(out.weight[i*width:(i+1)*width], b.weight[i*len(b.kinds)+from:i*len(b.kinds)+to])
+		}
 		row := out.target[i*width : (i+1)*width]
 		for k := copy(row, b.target[i*len(b.kinds)+from:i*len(b.kinds)+to]); k < width; k++ {
 			row[k] = float32(math.NaN())

@@ -24,6 +24,8 @@ type block struct {
 	// class is the class of a row, −1 for none; target is rows × outputs, NaN where nothing was observed.
 	class  []int32
 	target []float32
+	// weight has the cells of target: what an observation counts, 1 where nil. Classes all count 1.
+	weight []float32
 	// narrow columns, from this one on, serve linear outputs only.
 	narrow int
 }
@@ -151,9 +153,16 @@ func (s *solver) slope(i, k int, p float64) float64 {
 		return p
 	}
 	if t := s.b.target[i*s.o+k]; t == t {
-		return p - float64(t)
+		return s.b.weigh(i*s.o+k) * (p - float64(t))
 	}
 	return 0
+}
+
+func (b *block) weigh(at int) float64 {
+	if b.weight == nil {
+		return 1
+	}
+	return float64(b.weight[at])
 }
 
 // gradient sets grad to Xᵀ·res + λ·w. Each part gathers a fixed share of the rows, and the parts are added in order.
@@ -323,11 +332,11 @@ func (s *solver) probe(a []float64) []float64 {
 					}
 				case logistic:
 					if t := s.b.target[i*o+k]; t == t {
-						acc[o+k] += p[k] * (1 - p[k]) * d * d
+						acc[o+k] += s.b.weigh(i*o+k) * p[k] * (1 - p[k]) * d * d
 					}
 				case linear:
 					if t := s.b.target[i*o+k]; t == t {
-						acc[o+k] += d * d
+						acc[o+k] += s.b.weigh(i*o+k) * d * d
 					}
 				}
 			}

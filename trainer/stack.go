@@ -97,6 +97,7 @@ func (h *heldOut) temperature(parts []classifier.Parts) float64 {
 
 // normal builds the normal equations of "score − mean" on the three predictors' deviations from the mean, pooled over
 // arms. Centred, each prompt's mean over its observed arms is taken away first: a shift of all arms decides nothing.
+// Where one arm was observed there is no shift to be told apart, and the deviation counts as it is.
 func (h *heldOut) normal(parts []classifier.Parts, centred bool) ([][]float64, []float64) {
 	const p = 3
 	arms := len(h.f.table.Arms)
@@ -104,6 +105,7 @@ func (h *heldOut) normal(parts []classifier.Parts, centred bool) ([][]float64, [
 		for k := from; k < to; k++ {
 			mean := h.models[h.fold[k]].Tables.Mean.Data
 			var rows [][p + 1]float64
+			var weight []float64
 			var centre [p + 1]float64
 			for j := range arms {
 				score := float64(h.f.table.Score[h.rows[k]*arms+j])
@@ -112,19 +114,20 @@ func (h *heldOut) normal(parts []classifier.Parts, centred bool) ([][]float64, [
 				}
 				q := &parts[k]
 				rows = append(rows, [p + 1]float64{q.Task[j] - mean[j], q.Head[j] - mean[j], q.Length[j] - mean[j], score - mean[j]})
+				weight = append(weight, h.f.seen.weigh(h.rows[k]*arms+j))
 				for c, v := range rows[len(rows)-1] {
 					centre[c] += v
 				}
 			}
-			for _, r := range rows {
+			for n, r := range rows {
 				for c := range r {
-					if centred {
+					if centred && len(rows) > 1 {
 						r[c] -= centre[c] / float64(len(rows))
 					}
 				}
 				for a := range p {
 					for b := range p + 1 {
-						acc[a*(p+1)+b] += r[a] * r[b]
+						acc[a*(p+1)+b] += weight[n] * r[a] * r[b]
 					}
 				}
 			}
@@ -181,7 +184,8 @@ func (h *heldOut) platt(s *stack, parts []classifier.Parts) {
 				q := &parts[k]
 				x := classifier.Logit(mean + s.quality.Task*(q.Task[j]-mean) + s.quality.Head*(q.Head[j]-mean) + s.quality.Length*(q.Length[j]-mean))
 				p := 1 / (1 + math.Exp(-a*x-b))
-				g, w := p-score, p*(1-p)
+				weight := h.f.seen.weigh(i*arms + j)
+				g, w := weight*(p-score), weight*p*(1-p)
 				ga, gb = ga+g*x, gb+g
 				haa, hab, hbb = haa+w*x*x, hab+w*x, hbb+w
 			}

@@ -9,11 +9,15 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/reward"
 	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
-// ArmSummary is what a table says of one arm. MeanCostUSD is nil where no cost is known.
+// ArmSummary is what a table says of one arm. MeanCostUSD is nil where no cost is known. Where a log was learned from
+// Score is the mean that the router estimates, since the prompts that an arm was seen on are not a fair sample; the cost
+// is that of the prompts it was seen on.
 type ArmSummary struct {
 	Arm         catalog.ArmID `json:"arm"`
 	Score       float64       `json:"score"`
@@ -36,21 +40,30 @@ type Summary struct {
 	Arms     []ArmSummary        `json:"arms"`
 	Fallback catalog.ArmID       `json:"fallback"`
 	Targets  []classifier.Target `json:"targets"`
-	Verdict  Verdict             `json:"verdict"`
+	// Log accounts for the rounds and the feedback of the log, nil without one; Prior is the prompts of the prior table.
+	Log     *reward.Counts `json:"log,omitempty"`
+	Prior   int            `json:"prior_prompts,omitempty"`
+	Verdict Verdict        `json:"verdict"`
 	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is Rows over Took.
 	Took          time.Duration `json:"took_ns"`
 	Fit           time.Duration `json:"fit_ns"`
 	RowsPerSecond float64       `json:"rows_per_second"`
 }
 
-func summarize(o *Options, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
+func summarize(o *Options, data *datasets.Table, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
 	s := &Summary{
-		Out: o.Out, Digest: digest, Prompts: len(o.Data.Prompts), Rows: cells(o.Data), Fitted: m.Router.Train.Prompts, Held: len(oof.Rows),
+		Out: o.Out, Digest: digest, Prompts: len(data.Prompts), Rows: cells(data), Fitted: m.Router.Train.Prompts, Held: len(oof.Rows),
 		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets,
 		Verdict: v, Took: took, Fit: fit,
 	}
 	s.RowsPerSecond = float64(s.Rows) / took.Seconds()
 	score, cost := means(oof.Table)
+	if o.Log != nil {
+		s.Log, score = &o.Log.Counts, oof.meanQuality()
+		if o.Prior != nil {
+			s.Prior = len(o.Prior.Prompts)
+		}
+	}
 	for j, a := range oof.Table.Arms {
 		arm := ArmSummary{Arm: a, Score: score[j]}
 		if cost[j] == cost[j] {
@@ -74,6 +87,12 @@ const armsShown = 10
 func (s *Summary) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Trained on %d prompts, %d scores, %d arms in %.1f s (%.0f scores/s).\n", s.Prompts, s.Rows, len(s.Arms), s.Took.Seconds(), s.RowsPerSecond)
+	if s.Log != nil {
+		fmt.Fprintf(&b, "%s\n", s.Log)
+	}
+	if s.Prior > 0 {
+		fmt.Fprintf(&b, "A prior table of %d prompts fades as scores of the log come in.\n", s.Prior)
+	}
 	if s.Fitted < s.Prompts {
 		fmt.Fprintf(&b, "Weights were fitted on a sample of %d prompts.\n", s.Fitted)
 	}
@@ -86,6 +105,9 @@ func (s *Summary) WriteText(w io.Writer) error {
 		mark := ""
 		if k == 0 {
 			mark += "  best single arm"
+			if s.Log != nil {
+				mark += ", as estimated"
+			}
 		}
 		if a.Arm == s.Fallback {
 			mark += "  fallback"
@@ -113,12 +135,25 @@ func (v Verdict) String() string {
 	if v.Reason != "" {
 		return "No verdict: " + v.Reason + "."
 	}
+	if v.Measure == "SNIPS" {
+		return v.onLog()
+	}
 	figures := fmt.Sprintf("%s gain %+.4f, 95 %% interval %+.4f to %+.4f, on %d held-out prompts; best single arm %.4f, router at best quality %.4f",
 		v.Measure, v.Gain, v.GainLow, v.GainHigh, v.Prompts, v.ScoreOfBestArm, v.ScoreAtBest)
 	if v.Routes {
 		return "Routing beats single arms here: " + figures + "."
 	}
 	return "Do not route: nothing shows that routing beats single arms here. " + figures + "."
+}
+
+// onLog is the verdict in words where a log was judged.
+func (v Verdict) onLog() string {
+	figures := fmt.Sprintf("quality %+.4f, 95 %% interval %+.4f to %+.4f (SNIPS at best quality %.4f against %.4f, effective sample size %.0f of %d draws with feedback)",
+		v.Gain, v.GainLow, v.GainHigh, v.ScoreAtBest, v.ScoreOfIncumbent, v.ESS, v.Prompts)
+	if v.Routes {
+		return "The new router beats what the log's routers preferred: " + figures + "."
+	}
+	return "Do not promote on this evidence: nothing shows that the new router beats what the log's routers preferred. " + figures + "."
 }
 
 func dollars(usd *float64) string {

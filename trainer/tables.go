@@ -23,7 +23,7 @@ func (f *fitter) measure(rows []int, groups int, value func(i, j int) float64, w
 			weigh(i, func(g int, w float64) {
 				for j := range arms {
 					if v := value(i, j); v == v {
-						at := g*arms + j
+						at, w := g*arms+j, w*f.seen.weigh(i*arms+j)
 						acc[at] += w
 						acc[cells+at] += w * v
 						acc[2*cells+at] += w * v * v
@@ -83,7 +83,7 @@ func (s *moments) means() classifier.Table {
 func (f *fitter) tables(m *classifier.Model, rows []int) {
 	t, arms, tasks := f.table, len(f.table.Arms), len(f.tasks.names)
 	out := &m.Tables
-	score := func(i, j int) float64 { return float64(t.Score[i*arms+j]) }
+	score := func(i, j int) float64 { return float64(f.score[i*arms+j]) }
 	gap := func(i, j int) float64 { return float64(t.Score[i*arms+j]) - float64(t.Score[i*arms+f.fallback]) }
 	length := func(i, j int) float64 { return float64(f.logs[i*arms+j]) }
 	bin := func(i int, add func(int, float64)) { add(classifier.LengthBin(f.edges, int(f.design.bytes[i])), 1) }
@@ -92,6 +92,9 @@ func (f *fitter) tables(m *classifier.Model, rows []int) {
 	out.Mean = f.measure(rows, 1, score, all).means()
 	out.Task, out.TaskVar = f.measure(rows, tasks, score, f.tasks.weigh).shrunk(tablePrior)
 	out.Gap, out.GapVar = f.measure(rows, tasks, gap, f.tasks.weigh).shrunk(tablePrior)
+	if f.seen != nil {
+		f.unpaired(out)
+	}
 	out.Edges = rowOf(f.edges)
 	out.Length, _ = f.measure(rows, len(f.edges)+1, score, bin).shrunk(lengthPrior)
 	tokens := f.measure(rows, 1, length, all)
@@ -112,6 +115,19 @@ func (f *fitter) tables(m *classifier.Model, rows []int) {
 			}
 		}
 		out.TokenLow.Data[j], out.TokenHigh.Data[j], out.Smear.Data[j], out.Upper.Data[j] = low, high, 1, 1
+	}
+}
+
+// unpaired sets the gaps to differences of means: a log shows one arm a prompt, so there are no pairs. The two means
+// are of different prompts, and their variances add.
+func (f *fitter) unpaired(out *classifier.Tables) {
+	arms := len(f.table.Arms)
+	for at := range out.Gap.Data {
+		j, safe := at%arms, at/arms*arms+f.fallback
+		out.Gap.Data[at], out.GapVar.Data[at] = out.Task.Data[at]-out.Task.Data[safe], out.TaskVar.Data[at]+out.TaskVar.Data[safe]
+		if j == f.fallback {
+			out.GapVar.Data[at] = 0
+		}
 	}
 }
 

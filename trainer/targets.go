@@ -45,13 +45,20 @@ func (o *OOF) route(lambda float64, fallback int) routed {
 		if cost != nil && cost[j] == cost[j] {
 			r.forecast += cost[j]
 		}
-		if o.Table.Observed(i, j) && o.Table.Observed(i, fallback) {
+		if o.seen != nil {
+			if o.seen.own[i] { // estimates: nobody saw what the one arm and the other made of the same prompt
+				r.score, r.safe = append(r.score, o.Quality[at+j]), append(r.safe, o.Quality[at+fallback])
+			}
+		} else if o.Table.Observed(i, j) && o.Table.Observed(i, fallback) {
 			r.score = append(r.score, float64(o.Table.Score[o.Table.At(i, j)]))
 			r.safe = append(r.safe, float64(o.Table.Score[o.Table.At(i, fallback)]))
 		}
 	}
 	r.forecast /= float64(len(o.Rows))
 	r.unseen = 1 - float64(len(r.score))/float64(len(o.Rows))
+	if o.seen != nil {
+		r.unseen = 1
+	}
 	return r
 }
 

@@ -15,14 +15,18 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/reward"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models"
 )
 
 // Options say what to train and where to.
 type Options struct {
-	// Data is the outcome table.
-	Data *datasets.Table
+	// Data is the outcome table. Instead of it Log may be given, a log's scored rounds, and beside the log Prior: a table
+	// that counts where the log says little (see PriorStrength).
+	Data  *datasets.Table
+	Log   *reward.Result
+	Prior *datasets.Table
 	// Out is the folder that becomes the artifact; it must not exist.
 	Out string
 	// Seed fixes everything that is random.
@@ -38,8 +42,14 @@ type Options struct {
 
 // Validate reports options that cannot be honoured.
 func (o *Options) Validate() error {
-	if o.Data == nil {
-		return errors.New("trainer: no table to train on")
+	if (o.Data == nil) == (o.Log == nil) {
+		return errors.New("trainer: want either a table or a log to train on")
+	}
+	if o.Prior != nil && o.Log == nil {
+		return errors.New("trainer: a prior table goes with a log; train on the table itself")
+	}
+	if o.Log != nil && len(o.Log.Table.Prompts) < PromptsMin {
+		return fmt.Errorf("%w: %d scored rounds, want at least %d\n%s", ErrTooSmall, len(o.Log.Table.Prompts), PromptsMin, &o.Log.Counts)
 	}
 	if o.Out == "" {
 		return errors.New("trainer: no folder to write the artifact to")
@@ -55,7 +65,14 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	begin := time.Now()
 	fit := FitOptions{Seed: o.Seed, Progress: o.Progress}
 
-	model, oof, err := Fit(ctx, o.Data, fit) // features, inner folds, stack, calibration, last fit
+	data := o.Data
+	if o.Log != nil { // one arm a prompt, and what else is known of the others
+		var err error
+		if data, fit.seen, err = mix(o.Log, o.Prior); err != nil {
+			return nil, err
+		}
+	}
+	model, oof, err := Fit(ctx, data, fit) // features, inner folds, stack, calibration, last fit
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +101,7 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	if _, err := classifier.Open(o.Out); err != nil { // what was written is what serving will read
 		return nil, fmt.Errorf("trainer: opening what was written: %w", err)
 	}
-	return summarize(&o, model, oof, verdict, digest, fitted, time.Since(begin)), nil
+	return summarize(&o, data, model, oof, verdict, digest, fitted, time.Since(begin)), nil
 }
 
 // goldenRows is the number of training prompts whose features, never their text, are golden rows.
@@ -98,7 +115,9 @@ func withGolden(m *classifier.Model, o *OOF) (map[string][]byte, error) {
 	}
 	contexts := make([]features.Context, min(goldenRows, len(o.Rows)))
 	for k := range contexts {
-		c.Extractor().Extract(&contexts[k], features.NewPrompt(o.Table.Prompts[o.Rows[k]].Text))
+		if err := read(&contexts[k], c.Extractor(), &o.Table.Prompts[o.Rows[k]]); err != nil {
+			return nil, err
+		}
 	}
 	m.Golden = c.NewGolden(contexts)
 	sections, err := m.Sections()
@@ -109,8 +128,17 @@ func withGolden(m *classifier.Model, o *OOF) (map[string][]byte, error) {
 }
 
 func provenance(o *Options) models.Provenance {
-	return models.Provenance{
-		CreatedAt: o.Now, Program: o.Program, Seed: o.Seed, Notices: o.Notices,
-		Sources: []models.Source{{Name: o.Data.Name, SHA256: o.Data.SHA256, Rows: cells(o.Data), Prompts: len(o.Data.Prompts)}},
+	p := models.Provenance{CreatedAt: o.Now, Program: o.Program, Seed: o.Seed, Notices: o.Notices}
+	add := func(t *datasets.Table, spec string) {
+		p.Sources = append(p.Sources, models.Source{Name: t.Name, SHA256: t.SHA256, Rows: cells(t), Prompts: len(t.Prompts), Reward: spec})
 	}
+	if o.Log == nil {
+		add(o.Data, "")
+		return p
+	}
+	add(o.Log.Table, o.Log.Spec.Digest())
+	if o.Prior != nil {
+		add(o.Prior, "")
+	}
+	return p
 }

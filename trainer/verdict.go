@@ -22,7 +22,7 @@ type Verdict struct {
 	// can do, and otherwise the advice is not to route.
 	Routes bool `json:"routes"`
 	// Measure names the gain: "AIQ" over cost-matched mixes of single arms where costs are known, else "score" over the
-	// best single arm.
+	// best single arm. On a log it is "SNIPS", the gain in quality at λ = 0 over what the logging policies preferred.
 	Measure  string  `json:"measure,omitempty"`
 	Gain     float64 `json:"gain"`
 	GainLow  float64 `json:"gain_low"`
@@ -31,12 +31,18 @@ type Verdict struct {
 	// ScoreAtBest is the router's mean score at λ = 0.
 	ScoreAtBest    float64 `json:"score_at_best"`
 	ScoreOfBestArm float64 `json:"score_of_best_arm"`
+	// ScoreOfIncumbent and ESS, the effective sample size, are those of a log, whose single arms nobody compared.
+	ScoreOfIncumbent float64 `json:"score_of_incumbent,omitempty"`
+	ESS              float64 `json:"ess,omitempty"`
 	// Reason is why no verdict was possible, else empty.
 	Reason string `json:"reason,omitempty"`
 }
 
 // judge compares the out-of-fold router with every constant.
 func judge(ctx context.Context, o *OOF, seed int64) (Verdict, error) {
+	if o.seen != nil {
+		return judgeLog(o), nil
+	}
 	t := o.Table.Subset(o.Rows)
 	one := make([]int, len(o.Rows))
 	m, err := bench.NewMatrix(t, nil, one)

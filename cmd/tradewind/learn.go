@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/reward"
 	"github.com/tradewind-llm/tradewind/datasets/simulate"
 	"github.com/tradewind-llm/tradewind/evals"
 	"github.com/tradewind-llm/tradewind/evals/bench"
@@ -21,7 +23,7 @@ import (
 
 // tableFlags choose an outcome table.
 type tableFlags struct {
-	Data     string   `required:"" help:"Outcome table: a .parquet, .csv or .jsonl file, a folder or a glob."`
+	Data     string   `required:"" help:"Outcome table: a .parquet, .csv or .jsonl file, a folder or a glob. Train also takes the folder of a round log."`
 	Arms     []string `help:"Globs over the arms to use; default all." placeholder:"GLOB,..."`
 	Datasets []string `help:"Globs over the dataset column; default all." placeholder:"GLOB,..."`
 }
@@ -38,6 +40,7 @@ func (t *tableFlags) read(ctx context.Context, p *progress) (*datasets.Table, er
 
 type trainCmd struct {
 	tableFlags `embed:""`
+	Prior      string `help:"With a round log as --data: an outcome table that counts where the log says little, and fades as it grows."`
 	Out        string `required:"" help:"Folder of the new artifact; it must not exist." type:"path"`
 	Seed       int64  `help:"Seed; equal data and seed give an equal artifact." default:"0"`
 	JSON       bool   `help:"Print the summary as JSON."`
@@ -50,14 +53,14 @@ func (t *trainCmd) Run(ctx context.Context, m *Main) error {
 	}
 	p := newProgress(m.Stderr)
 	defer p.Done()
-	table, err := t.read(ctx, p)
-	if err != nil {
+	options := trainer.Options{
+		Out: t.Out, Seed: t.Seed, Program: "tradewind " + version(), Now: time.Now(),
+		Progress: func(stage string, done, total int) { p.Set(stage, int64(done), int64(total)) },
+	}
+	if err := t.source(ctx, p, &options); err != nil {
 		return err
 	}
-	summary, err := trainer.Run(ctx, trainer.Options{
-		Data: table, Out: t.Out, Seed: t.Seed, Program: "tradewind " + version(), Now: time.Now(),
-		Progress: func(stage string, done, total int) { p.Set(stage, int64(done), int64(total)) },
-	})
+	summary, err := trainer.Run(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -66,6 +69,34 @@ func (t *trainCmd) Run(ctx context.Context, m *Main) error {
 		return writeJSON(m.Stdout, summary)
 	}
 	return summary.WriteText(m.Stdout)
+}
+
+// source reads what --data stands for, an outcome table or a round log, and the prior beside a log.
+func (t *trainCmd) source(ctx context.Context, p *progress, o *trainer.Options) (err error) {
+	o.Data, err = t.read(ctx, p)
+	if !errors.Is(err, datasets.ErrIsLog) {
+		if err == nil && t.Prior != "" {
+			return fmt.Errorf("--prior goes with a round log, and %s is an outcome table: give both tables as --data", t.Data)
+		}
+		return err
+	}
+	if len(t.Arms)+len(t.Datasets) > 0 {
+		return errors.New("--arms and --datasets choose rows of a table; a round log is taken whole")
+	}
+	l, err := datasets.OpenLog(t.Data, datasets.LogOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	p.Set("joining rounds and feedback", 0, 0)
+	if o.Log, err = reward.Apply(ctx, l, reward.Options{}); err != nil {
+		return err
+	}
+	o.Log.Table.Name = filepath.Base(t.Data)
+	if t.Prior != "" {
+		prior := tableFlags{Data: t.Prior}
+		o.Prior, err = prior.read(ctx, p)
+	}
+	return err
 }
 
 func writeJSON(w io.Writer, v any) error {

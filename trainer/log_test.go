@@ -1,0 +1,300 @@
+package trainer
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/reward"
+	"github.com/tradewind-llm/tradewind/datasets/simulate"
+	"github.com/tradewind-llm/tradewind/evals/bench"
+	"github.com/tradewind-llm/tradewind/features"
+)
+
+// The places of prompts in a world: what the incumbent learned from, what was logged, what is judged on.
+const (
+	incumbentFrom = 1_000_000
+	judgedFrom    = 2_000_000
+	judged        = 2000
+)
+
+// fitted is a working router of a table and its evidence.
+func fitted(t testing.TB, table *datasets.Table, seen *evidence) (*classifier.Classifier, *OOF) {
+	t.Helper()
+	m, oof, err := Fit(context.Background(), table, FitOptions{Seed: 1, seen: seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := classifier.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, oof
+}
+
+// tableOf is a full outcome table of some prompts of a world.
+func tableOf(w *simulate.World, from, n int64) *datasets.Table {
+	table := datasets.NewTable(w.ArmIDs(), int(n))
+	table.Name = "simulated"
+	for i := range int(n) {
+		task := w.Sample(from + int64(i))
+		table.Prompts[i] = datasets.Prompt{ID: task.ID, Text: task.Text}
+		for a := range w.Arms() {
+			o, at := w.Outcome(&task, a), table.At(i, a)
+			table.Score[at], table.Cost[at] = float32(o.Score), o.Cost
+			table.Input[at], table.Output[at] = float32(o.InputTokens), float32(o.OutputTokens)
+		}
+	}
+	return table
+}
+
+// estimator is a router as the world's incumbent: estimates in the order of the world's arms.
+func estimator(c *classifier.Classifier) func(*policy.Estimates, string) {
+	var x features.Context
+	return func(dst *policy.Estimates, text string) {
+		c.Extractor().Extract(&x, features.NewPrompt(text))
+		c.Estimate(dst, &x)
+	}
+}
+
+// logOf plays a log and seals it.
+func logOf(t testing.TB, w *simulate.World, o simulate.RoundsOptions) *datasets.Log {
+	t.Helper()
+	l, err := datasets.OpenLog(t.TempDir(), datasets.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged, err := w.Rounds(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rounds []datasets.Round
+	var feedback []datasets.Feedback
+	for r := range logged {
+		rounds = append(rounds, r.Round)
+		if r.Feedback != nil {
+			feedback = append(feedback, *r.Feedback)
+		}
+	}
+	if _, err := l.Seal(rounds); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.SealFeedback(feedback); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func scored(t testing.TB, l *datasets.Log) *reward.Result {
+	t.Helper()
+	r, err := reward.Apply(context.Background(), l, reward.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// trueQuality is the mean true quality of what a router chooses at the best quality, on prompts nobody learned from.
+func trueQuality(w *simulate.World, c *classifier.Classifier) float64 {
+	var x features.Context
+	var e policy.Estimates
+	place := map[string]int{}
+	for a, id := range w.ArmIDs() {
+		place[string(id)] = a
+	}
+	total := 0.0
+	for i := range int64(judged) {
+		task := w.Sample(judgedFrom + i)
+		c.Extractor().Extract(&x, features.NewPrompt(task.Text))
+		c.Estimate(&e, &x)
+		total += w.Quality(&task, place[string(c.Arms()[bench.Choose(e.Score, nil, 0)])])
+	}
+	return total / judged
+}
+
+// logCurve names the numbers of rounds to draw the curve at, logWorld the seed of the world.
+const logCurve, logWorld = "TRADEWIND_LOG_CURVE", "TRADEWIND_LOG_WORLD"
+
+// TestLogCurve: what a log with a tenth of exploration teaches against what the full table of the same prompts does. By
+// default it is one small point, where a log alone is still worse than the router that wrote it. TRADEWIND_LOG_CURVE=1000,2000,5000,10000,20000 with -v prints the curve, in some
+// minutes, and holds 20,000 rounds to 2 points of the table.
+func TestLogCurve(t *testing.T) {
+	sizes, within := []int64{600}, 0.05
+	if list := os.Getenv(logCurve); list != "" {
+		sizes = nil
+		for _, s := range strings.Split(list, ",") {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes = append(sizes, n)
+		}
+	}
+	seed, err := strconv.ParseInt(cmp.Or(os.Getenv(logWorld), "21"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world(t, simulate.Options{Seed: seed})
+	table := tableOf(w, incumbentFrom, 400)
+	incumbent, _ := fitted(t, table, nil)
+	start := trueQuality(w, incumbent)
+	t.Logf("%6s  %9s  %9s  %9s  %9s", "rounds", "incumbent", "log", "log+prior", "table")
+	for _, n := range sizes {
+		r := scored(t, logOf(t, w, simulate.RoundsOptions{N: n, Epsilon: 0.1, Estimate: estimator(incumbent)}))
+		if r.Counts.Scored != int(n) {
+			t.Fatalf("got %+v, want every round scored", r.Counts)
+		}
+		var quality [2]float64
+		for k, prior := range []*datasets.Table{nil, table} {
+			mixed, seen, err := mix(r, prior)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, _ := fitted(t, mixed, seen)
+			quality[k] = trueQuality(w, c)
+		}
+		full, _ := fitted(t, tableOf(w, 0, n), nil)
+		want := trueQuality(w, full)
+		t.Logf("%6d  %9.4f  %9.4f  %9.4f  %9.4f", n, start, quality[0], quality[1], want)
+		if n >= 20_000 {
+			within = 0.02
+		}
+		if n == sizes[len(sizes)-1] && quality[0] < want-within {
+			t.Errorf("%d rounds: got quality %.4f, want within %v of the table's %.4f", n, quality[0], within, want)
+		}
+		if quality[1] < start-0.02 {
+			t.Errorf("%d rounds and the incumbent's own table: got quality %.4f, want no loss against the incumbent's %.4f", n, quality[1], start)
+		}
+	}
+}
+
+// TestRunOnLog trains on a log that keeps features and no text, half of it scored, with a prior that knows an arm more.
+func TestRunOnLog(t *testing.T) {
+	w := world(t, simulate.Options{Seed: 22, Arms: 4})
+	table := tableOf(w, incumbentFrom, 200)
+	incumbent, _ := fitted(t, table, nil)
+	var x features.Context
+	log := scored(t, logOf(t, w, simulate.RoundsOptions{
+		N: 900, Epsilon: 0.5, Feedback: 0.5, Estimate: estimator(incumbent), SpecDigest: features.DefaultSpec().Digest(),
+		Features: func(text string) []byte {
+			incumbent.Extractor().Extract(&x, features.NewPrompt(text))
+			return x.AppendBinary(nil)
+		},
+	}))
+	digests := map[string]bool{}
+	for _, prior := range []*datasets.Table{nil, table, table} {
+		out := filepath.Join(t.TempDir(), "artifact")
+		s, err := Run(context.Background(), Options{Log: log, Prior: prior, Out: out, Seed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := classifier.Open(out); err != nil {
+			t.Fatal(err)
+		}
+		digests[string(s.Digest)] = true
+		if s.Log.Rounds != 900 || s.Log.Scored+s.Log.Dropped[reward.NoFeedback] != 900 || s.Verdict.Measure != "SNIPS" || s.Verdict.ESS < essMin {
+			t.Errorf("got %+v", s)
+		}
+		for _, target := range s.Targets {
+			if target.Certified {
+				t.Errorf("got %+v certified: a log shows no pairs", target)
+			}
+		}
+		var b strings.Builder
+		if err := s.WriteText(&b); err != nil || !strings.Contains(b.String(), "no_feedback") || !strings.Contains(b.String(), "effective sample size") ||
+			strings.Contains(b.String(), "prior table") != (prior != nil) {
+			t.Errorf("got %v\n%s", err, &b)
+		}
+	}
+	if len(digests) != 2 {
+		t.Errorf("got %d digests of equal and unequal runs, want 2", len(digests))
+	}
+	for name, o := range map[string]Options{
+		"nothing": {Out: "x"}, "both": {Out: "x", Data: table, Log: log}, "a prior alone": {Out: "x", Data: table, Prior: table},
+		"nothing scored": {Out: "x", Log: &reward.Result{Table: datasets.NewTable(nil, 0)}},
+	} {
+		if err := o.Validate(); err == nil {
+			t.Errorf("%s: got no error", name)
+		}
+	}
+}
+
+// TestValueOfLog: without a choice there is no value, with one it is the truth within its interval.
+func TestValueOfLog(t *testing.T) {
+	w := world(t, simulate.Options{Seed: 23, Arms: 3})
+	const n = 4000
+	o := &OOF{Table: datasets.NewTable(w.ArmIDs(), n), Rows: all(n), Score: make([]float64, 3*n), seen: &evidence{propensity: make([]float64, 3*n), own: make([]bool, n)}}
+	rng := rand.New(rand.NewPCG(1, 2))
+	truth := [2]float64{}
+	for i := range n {
+		task := w.Sample(int64(i))
+		p := []float64{0.2, 0.2, 0.6} // the incumbent prefers the strong arm, the candidate knows the best
+		drawn := policy.Draw(&policy.Distribution{P: p}, rng.Float64())
+		copy(o.seen.propensity[3*i:], p)
+		o.seen.own[i] = true
+		o.Table.Prompts[i].ID = task.ID
+		o.Table.Score[3*i+drawn] = float32(w.Outcome(&task, drawn).Score)
+		o.Score[3*i+w.Best(&task)] = 1
+		truth[0] += w.Quality(&task, w.Best(&task)) / n
+		truth[1] += w.Quality(&task, 2) / n
+	}
+	v := judgeLog(o)
+	gain := truth[0] - truth[1]
+	if v.Reason != "" || v.GainLow > gain || v.GainHigh < gain || v.GainHigh-v.GainLow > 0.2 || math.Abs(v.ScoreAtBest-truth[0]) > 0.05 {
+		t.Errorf("got %+v, the true gain is %v", v, gain)
+	}
+	for at := range o.seen.propensity { // now every draw was certain
+		o.seen.propensity[at] = 0
+		if o.Table.Score[at] == o.Table.Score[at] {
+			o.seen.propensity[at] = 1
+		}
+	}
+	if v := judgeLog(o); v.Reason == "" || v.ScoreAtBest != 0 || v.Gain != 0 || v.Routes {
+		t.Errorf("got %+v from a log without a choice, want no verdict and no number", v)
+	}
+}
+
+// TestWeights holds the formulas of DESIGN.md.
+func TestWeights(t *testing.T) {
+	arms := world(t, simulate.Options{Arms: 3}).ArmIDs()
+	log := &reward.Result{Table: datasets.NewTable(arms[:2], 4)}
+	log.Propensity = []float64{0.5, 0.5, 0.99, 0.01, 0.5, 0.5, 0, 1}
+	log.Estimate = []float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.6, math.NaN(), 0.8}
+	for i, j := range []int{0, 1, 0, 1} {
+		log.Table.Prompts[i].ID = strconv.Itoa(i)
+		log.Table.Score[log.Table.At(i, j)] = 1
+	}
+	prior := datasets.NewTable(arms, 1)
+	prior.Score[0], prior.Score[2] = 0, 1
+	table, seen, err := mix(log, prior)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := [2]float64{math.Min(100, WeightMax), 1}
+	n := (w[0] + w[1]) * (w[0] + w[1]) / (w[0]*w[0] + w[1]*w[1])
+	for _, c := range []struct {
+		i, j int
+		want float64
+	}{
+		{0, 0, 1}, {2, 0, 1}, // two alike count as two
+		{1, 1, n * w[0] / (w[0] + w[1])}, {3, 1, n * w[1] / (w[0] + w[1])},
+		{0, 1, 1}, {1, 0, 1}, // few beliefs count in full
+		{4, 0, 1 / (1 + 2.0/PriorStrength)}, {4, 2, 1},
+	} {
+		if got := seen.weigh(table.At(c.i, c.j)); math.Abs(got-c.want) > 1e-6 {
+			t.Errorf("prompt %d, arm %d: got weight %v, want %v", c.i, c.j, got, c.want)
+		}
+	}
+	if s := seen.score; s[table.At(0, 0)] != 1 || s[table.At(0, 1)] != 0.2 || s[table.At(3, 0)] == s[table.At(3, 0)] || s[table.At(4, 2)] != 1 {
+		t.Errorf("got scores to learn %v", s)
+	}
+}
