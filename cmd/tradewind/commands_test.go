@@ -100,7 +100,12 @@ func TestSimulate(t *testing.T) {
 }
 
 func TestEval(t *testing.T) {
-	table, artifact := shared(t)
+	trainedOn, artifact := shared(t)
+	_, stderr, code := command(t, nil, "", "eval", "--artifact", artifact, "--data", trainedOn)
+	if code != 1 || !strings.Contains(stderr, "was trained on this very table") {
+		t.Errorf("a router judged on its training table: exit code %d, %s", code, stderr)
+	}
+	table := unseen(t)
 	out := filepath.Join(t.TempDir(), "report")
 	text := run(t, "eval", "--artifact", artifact, "--data", table, "--resamples", "20", "--out", out)
 	for _, what := range []string{"best constant", "cheapest constant", "zero router", "length", "oracle", digestOf(t, artifact), "report.html"} {
@@ -120,8 +125,8 @@ func TestEval(t *testing.T) {
 
 // Predictions are the independent check: judged, they give the report of the artifact that made them.
 func TestPredict(t *testing.T) {
-	table, artifact := shared(t)
-	rows := filepath.Join(t.TempDir(), "rows.jsonl")
+	_, artifact := shared(t)
+	table, rows := unseen(t), filepath.Join(t.TempDir(), "rows.jsonl")
 	run(t, "predict", "--artifact", artifact, "--data", table, "--out", rows)
 	f, err := os.Open(rows)
 	if err != nil {

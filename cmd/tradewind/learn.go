@@ -130,6 +130,9 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples,
 		Command: "tradewind " + strings.Join(m.Args, " "),
 	}
+	if err := e.unseen(table); err != nil {
+		return err
+	}
 	predictions, err := e.predictions(ctx, table, &options, p)
 	if err != nil {
 		return err
@@ -154,6 +157,26 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		_, err = fmt.Fprintf(m.Stdout, "\nThe picture and all tables: %s\n", filepath.Join(e.Out, "report.html"))
 	}
 	return err
+}
+
+// unseen refuses to judge a router on the table that it was trained on: every learner shines there.
+func (e *evalCmd) unseen(table *datasets.Table) error {
+	for _, path := range e.Artifact {
+		dir, err := models.Resolve(path)
+		if err != nil {
+			return err
+		}
+		a, err := models.Open(dir)
+		if err != nil {
+			return err
+		}
+		for _, s := range a.Manifest().Provenance.Sources {
+			if s.SHA256 != "" && s.SHA256 == table.SHA256 {
+				return fmt.Errorf("%s was trained on this very table: judge it on other prompts, or judge what training makes of the table with --folds 5", a.Digest())
+			}
+		}
+	}
+	return nil
 }
 
 // predictions gathers what is to be judged: artifacts as they are, rows from a file, or routers trained in each fold.

@@ -65,6 +65,14 @@ func shared(t *testing.T) (table, artifact string) {
 	return fixture.table, fixture.artifact
 }
 
+// unseen is a table of prompts that the shared artifact was not trained on.
+func unseen(t *testing.T) string {
+	t.Helper()
+	table := filepath.Join(t.TempDir(), "unseen.parquet")
+	run(t, "data", "simulate", "--out", table, "--prompts", tablePrompts, "--arms", tableArms, "--seed", "1")
+	return table
+}
+
 // env is an environment without the machine's own, so that a real provider key is never used.
 type env map[string]string
 
