@@ -167,6 +167,3 @@ func AppendEvent(dst, data []byte) []byte {
 
 // AppendDone appends the event that ends a stream.
 func AppendDone(dst []byte) []byte { return append(dst, "data: [DONE]\n\n"...) }
-
-// AppendKeepAlive appends a comment, which clients skip.
-func AppendKeepAlive(dst []byte) []byte { return append(dst, ": tradewind\n\n"...) }
