@@ -209,7 +209,7 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 		}
 	}
 	for _, g := range slices.Concat(c.Allow, c.Deny) {
-		if err := ValidGlob(g); err != nil {
+		if err := catalog.ValidateGlob(g); err != nil {
 			return nil, err
 		}
 	}

@@ -5,8 +5,6 @@
 package governance
 
 import (
-	"errors"
-	"path"
 	"slices"
 	"time"
 
@@ -101,33 +99,8 @@ func (p *Principal) Can(x Permission) bool { return slices.Contains(p.Permission
 
 // Arm says whether the principal may use an arm, and if not, whether that is because a Deny glob names it.
 func (p *Principal) Arm(id catalog.ArmID) (allowed, denied bool) {
-	if Match(p.Deny, id) {
+	if id.MatchesAny(p.Deny) {
 		return false, true
 	}
-	return len(p.Allow) == 0 || Match(p.Allow, id), false
-}
-
-// Match reports whether one of the globs names the arm. "*" matches within a segment of "provider/model", and a glob
-// without a slash matches the model alone, so that "gpt-*" and "openai/*" both do what they say.
-func Match(globs []string, id catalog.ArmID) bool {
-	for _, g := range globs {
-		if g == "*" {
-			return true
-		}
-		if ok, _ := path.Match(g, string(id)); ok {
-			return true
-		}
-		if ok, _ := path.Match(g, id.Model()); ok && !slices.Contains([]byte(g), '/') {
-			return true
-		}
-	}
-	return false
-}
-
-// ValidGlob reports a pattern that path.Match would not understand; such a one would silently match nothing.
-func ValidGlob(g string) error {
-	if _, err := path.Match(g, ""); err != nil || g == "" {
-		return errors.New("governance: \"" + g + "\" is not a glob")
-	}
-	return nil
+	return len(p.Allow) == 0 || id.MatchesAny(p.Allow), false
 }

@@ -78,28 +78,6 @@ func suffixStrategy(suffix string) Strategy {
 	return StrategyNone
 }
 
-// MatchGlob reports whether name fits the pattern, in which * stands for any run of characters, slashes included.
-func MatchGlob(pattern, name string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, first) {
-		return false
-	}
-	for name = name[len(first):]; ; {
-		part, more, star := strings.Cut(rest, "*")
-		if !star {
-			return strings.HasSuffix(name, part)
-		}
-		i := strings.Index(name, part)
-		if i < 0 {
-			return false
-		}
-		name, rest = name[i+len(part):], more
-	}
-}
-
 // Nearest returns at most n of the names, nearest to name in edits first; equal distances keep their order. Names that
 // have less than half in common are left out.
 func Nearest(name string, names []string, n int) []string {

@@ -82,20 +82,11 @@ type Options struct {
 // Allowed reports whether the request's own allow and deny lists let the arm through.
 func (o *Options) Allowed(arm catalog.ArmID) bool {
 	for _, list := range o.Allow {
-		if !matchAny(list, string(arm)) {
+		if !arm.MatchesAny(list) {
 			return false
 		}
 	}
-	return !matchAny(o.Deny, string(arm))
-}
-
-func matchAny(globs []string, name string) bool {
-	for _, g := range globs {
-		if MatchGlob(g, name) {
-			return true
-		}
-	}
-	return false
+	return !arm.MatchesAny(o.Deny)
 }
 
 // The merge functions implement "constraints add up, the strictest wins".
