@@ -69,6 +69,14 @@ func (e *Extractor) extract(s *scratch, dst *Context, p *Prompt) {
 	dst.Degraded = s.tokens.Failed
 }
 
+// Ask is the text whose features count: what may be kept of a request so that they can be extracted again.
+func (e *Extractor) Ask(p *Prompt) string {
+	if i := e.ask(p); i >= 0 {
+		return p.Turns[i].Text
+	}
+	return ""
+}
+
 // ask is the turn whose features count: the last user turn that says something, else the last turn that does, else -1.
 func (e *Extractor) ask(p *Prompt) int {
 	other := -1

@@ -134,6 +134,13 @@ func TestAsk(t *testing.T) {
 		if got := e.ask(&Prompt{Turns: c.turns}); got != c.want {
 			t.Errorf("%s: ask = %d, want %d", c.name, got, c.want)
 		}
+		// What is kept of a request gives the same counts when they are extracted again.
+		var then, again Context
+		e.Extract(&then, &Prompt{Turns: c.turns})
+		e.Extract(&again, NewPrompt(e.Ask(&Prompt{Turns: c.turns})))
+		if !reflect.DeepEqual(then.Counts, again.Counts) {
+			t.Errorf("%s: the kept text has other features than the request", c.name)
+		}
 	}
 }
 

@@ -183,7 +183,7 @@ func (r *round) broke(a *upstream.Answer, err error, seen int) error {
 	switch {
 	case r.gone() || errors.Is(err, context.Canceled) && !errors.As(err, &e):
 		_ = a.Close() // at once: the vendor bills for what it goes on to say
-		r.outcome.Status, err = datasets.ClientGone, clientGone()
+		r.outcome.Status, err = datasets.ClientGone, openai.NewError(openai.ClientGone, "the client has gone")
 	case errors.As(err, &e):
 		err = e.Wire()
 	}

@@ -25,9 +25,7 @@ func (r *round) propose() error {
 	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.g.o.Strategy)
 	d.Strategy = string(r.strategy)
 	c := &d.Case
-	if err := r.candidates(c); err != nil {
-		return err
-	}
+	r.candidates(c)
 	if err := r.target(c); err != nil {
 		return err
 	}
@@ -52,7 +50,7 @@ func (r *round) propose() error {
 }
 
 // candidates lists every arm with its live state and the filters that do not rest on an estimate.
-func (r *round) candidates(c *policy.Case) error {
+func (r *round) candidates(c *policy.Case) {
 	arms := r.router.arms
 	c.Candidates = slices.Grow(c.Candidates[:0], len(arms))[:len(arms)]
 	c.Fallback = r.router.fallback
@@ -79,7 +77,6 @@ func (r *round) candidates(c *policy.Case) error {
 			}
 		}
 	}
-	return nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -176,7 +173,7 @@ func (r *round) constraints(c *policy.Case) error {
 	r.decision.Certified = want.certified && c.Pinned < 0
 	c.QualityFloor = max(o.QualityFloor, p.Floor)
 	if o.Reference != "" {
-		i := r.lookup(o.Reference)
+		i := r.lookup(catalog.ArmID(o.Reference))
 		if i < 0 {
 			return r.unknownModel("tradewind.quality_floor.reference", o.Reference)
 		}
@@ -280,7 +277,7 @@ func keepOnly(c *policy.Case, keep []int) {
 
 // matching finds the arms of a name: provider/model, or the model at any provider.
 func (r *round) matching(name string) []int {
-	if i := r.lookup(name); i >= 0 {
+	if i := r.lookup(catalog.ArmID(name)); i >= 0 {
 		return []int{i}
 	}
 	var found []int
@@ -292,8 +289,12 @@ func (r *round) matching(name string) []int {
 	return found
 }
 
-func (r *round) lookup(name string) int {
-	return slices.IndexFunc(r.router.arms, func(a catalog.Arm) bool { return string(a.ID) == name })
+// lookup finds an arm by its whole id; -1 where it is not served.
+func (r *round) lookup(id catalog.ArmID) int {
+	if i, served := r.router.index[id]; served {
+		return i
+	}
+	return -1
 }
 
 func (r *round) unknownModel(param, name string) error {

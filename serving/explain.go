@@ -87,7 +87,7 @@ type Candidate struct {
 // run.
 func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 	e := &Explanation{
-		ID: d.RoundID, CreatedAt: d.At, RequestID: d.RequestID, DryRun: false, Requested: d.Requested, Action: d.Action,
+		ID: d.RoundID, CreatedAt: d.At, RequestID: d.RequestID, Requested: d.Requested, Action: d.Action,
 		Complexity: d.Complexity, Reason: d.Reason, Strategy: d.Strategy, Policy: d.Policy, RouterVersion: d.RouterVersion,
 		CatalogVersion: d.CatalogVersion, Propensity: d.Propensity, Explored: d.Explored, Certified: d.Certified,
 		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens}, CostStatus: datasets.CostPending,

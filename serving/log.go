@@ -2,11 +2,11 @@ package serving
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
-	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
@@ -30,7 +30,8 @@ func (r *round) journalDecision() error {
 		d.Features, d.SpecDigest = r.features, r.router.spec
 	}
 	if level == governance.LogFull {
-		d.Prompt = lastTurn(&r.wire.Prompt)
+		text := r.router.extractor.Ask(&r.wire.Prompt)
+		d.Prompt = strings.ToValidUTF8(text[:min(len(text), promptMax)], "") // the cut may go through a character
 	}
 	err := r.g.o.Journal.AppendDecision(r.req.Context(), d)
 	d.Features = nil // the buffer is reused
@@ -54,16 +55,6 @@ func (r *round) journalDecision() error {
 	return e
 }
 
-// lastTurn is the text that the features were taken from.
-func lastTurn(p *features.Prompt) string {
-	for i := len(p.Turns) - 1; i >= 0; i-- {
-		if t := &p.Turns[i]; t.Role == features.User && t.Text != "" {
-			return t.Text[:min(len(t.Text), promptMax)]
-		}
-	}
-	return ""
-}
-
 // countAnswer counts how the round ended, for the availability report.
 func (r *round) countAnswer() {
 	switch o := &r.outcome; {
@@ -84,7 +75,7 @@ func telemetryTokens(u openai.Usage) telemetry.Tokens {
 
 // arm finds a served arm by its id, nil where there is none.
 func (r *round) arm(id catalog.ArmID) *catalog.Arm {
-	if i := r.lookup(string(id)); i >= 0 {
+	if i := r.lookup(id); i >= 0 {
 		return &r.router.arms[i]
 	}
 	return nil
@@ -92,5 +83,5 @@ func (r *round) arm(id catalog.ArmID) *catalog.Arm {
 
 // candidate finds an arm's candidate in the case.
 func (r *round) candidate(id catalog.ArmID) *policy.Candidate {
-	return &r.decision.Case.Candidates[r.lookup(string(id))]
+	return &r.decision.Case.Candidates[r.lookup(id)]
 }

@@ -106,7 +106,7 @@ func (r *round) end() {
 	if p := recover(); p != nil {
 		r.panicked(p)
 	} else if r.err != nil && r.gone() {
-		r.err = clientGone()
+		r.err = openai.NewError(openai.ClientGone, "the client has gone")
 	}
 	if r.granted {
 		r.grant.Release()
@@ -157,7 +157,7 @@ func (r *round) gone() bool { return r.req.Context().Err() != nil }
 
 // codeLabel is an error's code as a label. A vendor's own codes are without number, so they share one.
 func codeLabel(c openai.Code) string {
-	if c == "client_gone" || c == openai.InternalError || openai.NewError(c, "").Status != http.StatusInternalServerError {
+	if c.Known() {
 		return string(c)
 	}
 	return "upstream_code"

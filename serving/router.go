@@ -18,6 +18,7 @@ import (
 // every prompt, and marked as unproven by their error.
 type Router struct {
 	arms       []catalog.Arm
+	index      map[catalog.ArmID]int
 	classifier *classifier.Classifier
 	extractor  *features.Extractor
 	version    string
@@ -47,8 +48,9 @@ func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
 	if len(arms) == 0 {
 		return nil, fmt.Errorf("serving: no arm to route to")
 	}
-	r := &Router{arms: arms, classifier: c, spec: features.DefaultSpec().Digest(), at: make([]int, len(arms)), fallback: -1}
+	r := &Router{arms: arms, classifier: c, index: make(map[catalog.ArmID]int, len(arms)), at: make([]int, len(arms)), fallback: -1}
 	for i := range arms {
+		r.index[arms[i].ID] = i
 		r.at[i] = -1
 		if c != nil {
 			r.at[i] = artifactIndex(c.Arms(), arms[i].ID)
@@ -60,12 +62,15 @@ func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
 	if r.fallback < 0 {
 		r.fallback = r.bestPrior()
 	}
-	if c == nil {
-		extractor, err := features.New(features.DefaultSpec(), nil)
-		r.extractor = extractor
-		return r, err
+	if c != nil {
+		r.extractor, r.version = c.Extractor(), string(c.Digest())
+	} else {
+		var err error
+		if r.extractor, err = features.New(features.DefaultSpec(), nil); err != nil {
+			return nil, err
+		}
 	}
-	r.extractor, r.version = c.Extractor(), string(c.Digest())
+	r.spec = r.extractor.Spec().Digest()
 	return r, nil
 }
 

@@ -179,11 +179,3 @@ func (g *Gateway) chat(w http.ResponseWriter, req *http.Request) {
 	defer r.end() // settles or releases, journals the outcome, answers what failed, contains a panic
 	r.err = g.serve(r)
 }
-
-// clientGone is the error of a request whose client left. Nobody reads it but metrics and the log; 499 is the status
-// that proxies have agreed on for it.
-func clientGone() *openai.Error {
-	e := openai.NewError("client_gone", "the client has gone")
-	e.Status = 499
-	return e
-}

@@ -272,7 +272,7 @@ func (c *predictCmd) Run(ctx context.Context, m *Main) error {
 	return f.Close()
 }
 
-// Sizes of the table that the demonstration router learns from.
+// demonstrationPrompts is the size of the table that the demonstration router learns from.
 const demonstrationPrompts = 3000
 
 // trainDemonstration gives the simulated arms a router that knows them: trained in the simulated world, once for a data

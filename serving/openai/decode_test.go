@@ -126,6 +126,8 @@ var refusals = []struct {
 	{``, "", InvalidRequest},
 	{`[]`, "", InvalidRequest},
 	{`{"model":"auto"`, "", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"tradewind":{"deny":["gpt-?"]}}`, "tradewind.deny", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"tradewind":{"allow":["[a-z]*/x"]}}`, "tradewind.allow", InvalidRequest},
 	{`{"model":"auto",` + messages + `}x`, "", InvalidRequest},
 	{`{"model":"auto",` + messages + `,}`, "", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"x":01}`, "", InvalidRequest},
@@ -292,7 +294,7 @@ func TestSessionOrder(t *testing.T) {
 func TestHeadersRefused(t *testing.T) {
 	for name, value := range map[string]string{
 		"x-tradewind-max-cost": "1", "x-tradewind-max-cost-usd": "NaN", "x-tradewind-strategy": "best", "x-tradewind-quality-floor": "reference=;epsilon=0.1",
-		"x-tradewind-explore": "1", "x-tradewind-tags": "a", "x-tradewind-log": "all", "x-tradewind-timeout-ms": "0", "x-tradewind-allow": "a,,b",
+		"x-tradewind-explore": "1", "x-tradewind-tags": "a", "x-tradewind-log": "all", "x-tradewind-timeout-ms": "0", "x-tradewind-allow": "a,,b", "x-tradewind-deny": "gpt-?",
 		"x-tradewind-session-id": strings.Repeat("s", SessionIDMax+1),
 	} {
 		r := decode(t, `{"model":"auto",`+messages+`}`)

@@ -43,6 +43,8 @@ const (
 	StoreUnavailable        Code = "store_unavailable"
 	NoHealthyUpstream       Code = "no_healthy_upstream"
 	Timeout                 Code = "timeout"
+	// ClientGone is seen by nobody but metrics and the log; 499 is the status that proxies have agreed on for it.
+	ClientGone Code = "client_gone"
 )
 
 // Types of errors, as OpenAI's SDKs know them.
@@ -88,6 +90,13 @@ var codeTable = map[Code]codeRow{
 	StoreUnavailable:        {503, typeServer, Unset},
 	NoHealthyUpstream:       {503, typeServer, Unset},
 	Timeout:                 {504, typeServer, Unset},
+	ClientGone:              {499, typeRequest, No},
+}
+
+// Known reports whether c is one of the codes above; a vendor's own codes, which are passed on, are not.
+func (c Code) Known() bool {
+	_, known := codeTable[c]
+	return known
 }
 
 // Error is a refusal or failure as the client sees it.

@@ -84,7 +84,10 @@ func (r *Request) header(name, param, v string) (err error) {
 		}
 	case "allow", "deny":
 		list, e := splitList(param, v)
-		if err = e; err == nil && name == "allow" {
+		if err = e; err == nil {
+			err = validGlobs(param, list)
+		}
+		if name == "allow" {
 			o.Allow = append(o.Allow, list)
 		} else {
 			o.Deny = append(o.Deny, list...)

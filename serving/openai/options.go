@@ -89,6 +89,16 @@ func (o *Options) Allowed(arm catalog.ArmID) bool {
 	return !arm.MatchesAny(o.Deny)
 }
 
+// validGlobs refuses a glob that would silently name nothing.
+func validGlobs(param string, globs []string) error {
+	for _, g := range globs {
+		if catalog.ValidateGlob(g) != nil {
+			return badParam(param, "has %.64q, in which a star is the only wildcard", g)
+		}
+	}
+	return nil
+}
+
 // The merge functions implement "constraints add up, the strictest wins".
 
 func (o *Options) capCost(n catalog.Nanodollars) {

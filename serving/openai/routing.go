@@ -180,11 +180,15 @@ func (r *Request) tradewindField(s *scanner, name string) (err error) {
 		o.MaxLatency = time.Duration(ms) * time.Millisecond
 	case "allow":
 		var list []string
-		list, err = s.texts(param)
+		if list, err = s.texts(param); err == nil {
+			err = validGlobs(param, list)
+		}
 		o.Allow = append(o.Allow, list)
 	case "deny":
 		var list []string
-		list, err = s.texts(param)
+		if list, err = s.texts(param); err == nil {
+			err = validGlobs(param, list)
+		}
 		o.Deny = append(o.Deny, list...)
 	case "models": // outranks OpenRouter's models, wherever the two stand
 		o.Models, err = s.texts(param)
