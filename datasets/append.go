@@ -75,10 +75,10 @@ func (o *Outcome) AppendJSON(b []byte) ([]byte, error) {
 	if len(o.Attempts) > 0 {
 		w.key("]")
 	}
-	w.int(`,"usage":{"Input":`, o.Usage.Input)
-	w.int(`,"CacheRead":`, o.Usage.CacheRead)
-	w.int(`,"CacheWrite":`, o.Usage.CacheWrite)
-	w.int(`,"Output":`, o.Usage.Output)
+	w.int(`,"usage":{"input":`, o.Usage.Input)
+	w.int(`,"cache_read":`, o.Usage.CacheRead)
+	w.int(`,"cache_write":`, o.Usage.CacheWrite)
+	w.int(`,"output":`, o.Usage.Output)
 	w.amount(`},"cost_usd":`, o.Cost)
 	w.text(`,"cost_status":`, string(o.CostStatus))
 	w.someText(`,"error":`, o.Error)
@@ -131,6 +131,7 @@ func (w *writer) policyCase(key string, c *policy.Case) {
 	w.float(`,"z":`, c.Guard.Z)
 	w.float(`,"tolerance":`, c.Guard.Tolerance)
 	w.key("}")
+	w.someBool(`,"measured_first":`, c.MeasuredFirst)
 	w.someFloat(`,"quality_floor":`, c.QualityFloor)
 	w.int(`,"reference":`, int64(c.Reference))
 	w.someFloat(`,"reference_gap":`, c.ReferenceGap)
@@ -146,6 +147,7 @@ func (w *writer) policyCase(key string, c *policy.Case) {
 func (w *writer) candidate(c *policy.Candidate) {
 	w.text(`{"arm":`, string(c.Arm))
 	w.someText(`,"filter":`, string(c.Filter))
+	w.someBool(`,"prior":`, c.Prior)
 	w.float(`,"quality":`, c.Quality)
 	w.float(`,"quality_err":`, c.QualityErr)
 	w.float(`,"score":`, c.Score)

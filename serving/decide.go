@@ -35,9 +35,6 @@ func (r *round) propose() error {
 		return err
 	}
 	policy.Constrain(c)
-	if r.wire.Target.Auto {
-		r.router.guardUnmeasured(c)
-	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -171,6 +168,7 @@ func (r *round) constraints(c *policy.Case) error {
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
+	c.MeasuredFirst = r.wire.Target.Auto
 	c.QualityFloor = max(o.QualityFloor, p.Floor)
 	if o.Reference != "" {
 		i := r.lookup(catalog.ArmID(o.Reference))

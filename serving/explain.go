@@ -39,7 +39,7 @@ type Explanation struct {
 	Candidates     []Candidate     `json:"candidates"`
 
 	Attempts   []datasets.Attempt   `json:"attempts,omitempty"`
-	Usage      *Used                `json:"usage,omitempty"`
+	Usage      *catalog.Usage       `json:"usage,omitempty"`
 	Cost       *catalog.Nanodollars `json:"cost_usd"`
 	CostStatus datasets.CostStatus  `json:"cost_status"`
 	Status     datasets.Status      `json:"status,omitempty"`
@@ -58,14 +58,6 @@ type Needs struct {
 	InputTokens int `json:"input_tokens"`
 	// Capabilities are absent where only the journal is known, which does not keep them.
 	Capabilities []string `json:"capabilities,omitempty"`
-}
-
-// Used is what a call used, in tokens.
-type Used struct {
-	Input      int64 `json:"input"`
-	CacheRead  int64 `json:"cache_read"`
-	CacheWrite int64 `json:"cache_write"`
-	Output     int64 `json:"output"`
 }
 
 // Candidate is one arm of a decision. What is unknown is null.
@@ -110,7 +102,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 	}
 	if o.Served != "" {
 		e.Served = &o.Served
-		e.Usage = &Used{o.Usage.Input, o.Usage.CacheRead, o.Usage.CacheWrite, o.Usage.Output}
+		e.Usage = &o.Usage
 	}
 	if o.CostStatus != datasets.CostUnpriced {
 		e.Cost = &o.Cost

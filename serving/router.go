@@ -130,6 +130,7 @@ func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates [
 	for i := range candidates {
 		c, prior := &candidates[i], priors[r.arms[i].Tier]
 		j := r.at[i]
+		c.Prior = j < 0
 		switch {
 		case j >= 0 && measured:
 			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.Score[j], e.Gap[j], e.GapErr[j]
@@ -158,20 +159,6 @@ func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates [
 // millionths rounds an estimate before anything is decided by it. What lies below is noise, and every digit of every arm
 // is journaled with each request.
 func millionths(x float64) float64 { return math.RoundToEven(x*1e6)/1e6 + 0 }
-
-// guardUnmeasured holds back the arms that the artifact never saw while one that it saw may serve: no certificate covers
-// a prior, and priors and estimates are not on one scale.
-func (r *Router) guardUnmeasured(c *policy.Case) {
-	proven := false
-	for i := range c.Candidates {
-		proven = proven || c.Candidates[i].Filter == policy.Eligible && r.at[i] >= 0
-	}
-	for i := range c.Candidates {
-		if proven && c.Candidates[i].Filter == policy.Eligible && r.at[i] < 0 {
-			c.Candidates[i].Filter = policy.Guarded
-		}
-	}
-}
 
 // objective is what a strategy asks of the policy.
 type objective struct {

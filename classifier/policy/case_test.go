@@ -259,3 +259,33 @@ func TestChooseDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// TestMeasuredFirst: an arm that nobody measured waits while one that was may serve, and serves where none is left.
+func TestMeasuredFirst(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Case)
+		want   []Filter
+	}{
+		{"asked for", func(c *Case) { c.Candidates[1].Prior = true }, []Filter{Eligible, Guarded, Eligible}},
+		{"not asked for", func(c *Case) { c.Candidates[1].Prior, c.MeasuredFirst = true, false }, []Filter{Eligible, Eligible, Eligible}},
+		{"nothing was measured", func(c *Case) {
+			for i := range c.Candidates {
+				c.Candidates[i].Prior = true
+			}
+		}, []Filter{Eligible, Eligible, Eligible}},
+		{"no other is left", func(c *Case) {
+			c.Candidates[1].Prior, c.Candidates[0].Filter, c.Candidates[2].Filter = true, Denied, Unhealthy
+		}, []Filter{Denied, Eligible, Unhealthy}},
+	} {
+		c := three()
+		c.MeasuredFirst = true
+		tt.change(c)
+		for range 2 { // twice changes nothing
+			Constrain(c)
+			if got := filters(c); !slices.Equal(got, tt.want) {
+				t.Errorf("%s: filters %q, want %q", tt.name, got, tt.want)
+			}
+		}
+	}
+}

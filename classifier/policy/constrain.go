@@ -38,7 +38,7 @@ func finite(xs []float64) bool {
 	return true
 }
 
-// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard. It keeps the
+// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard, priors. It keeps the
 // filters that stand there already. Running it twice changes nothing.
 //
 // A pin overrides forecasts, not money: the pinned arm passes the latency cap, the floor and the guard, which are
@@ -62,6 +62,7 @@ func Constrain(c *Case) {
 	}
 	c.guard()
 	c.restoreReference()
+	c.holdBackPriors()
 }
 
 // hardFilter applies what does not rest on an estimate of quality.
@@ -90,6 +91,19 @@ func (c *Case) belowFloor(i int) bool {
 		return true
 	}
 	return c.Reference >= 0 && i != c.Reference && !(lower >= c.Candidates[c.Reference].Quality-c.ReferenceGap)
+}
+
+// holdBackPriors filters the arms that nobody measured, where the case asks for it and another may serve.
+func (c *Case) holdBackPriors() {
+	proven := false
+	for i := range c.Candidates {
+		proven = proven || c.Candidates[i].Filter == Eligible && !c.Candidates[i].Prior
+	}
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; c.MeasuredFirst && proven && a.Prior && a.Filter == Eligible {
+			a.Filter = Guarded
+		}
+	}
 }
 
 // guard filters the arms whose gap to the fallback is not proven well enough. It stands aside where the fallback may

@@ -68,6 +68,8 @@ const (
 type Candidate struct {
 	Arm    catalog.ArmID `json:"arm"`
 	Filter Filter        `json:"filter,omitempty"`
+	// Prior says that nothing measured stands behind the estimates: they are those of the arm's declared tier.
+	Prior bool `json:"prior,omitempty"`
 
 	Quality    float64 `json:"quality"`
 	QualityErr float64 `json:"quality_err"`
@@ -111,6 +113,9 @@ type Case struct {
 	// AvailabilityFirst asks for the highest live success rate, and for the best objective among equals.
 	AvailabilityFirst bool  `json:"availability_first,omitempty"`
 	Guard             Guard `json:"guard"`
+	// MeasuredFirst holds arms with a Prior back while one that was measured is eligible: no certificate covers a prior,
+	// and priors and estimates are not on one scale.
+	MeasuredFirst bool `json:"measured_first,omitempty"`
 	// QualityFloor removes arms whose Quality − QualityErr is below it; 0 is off. Reference and ReferenceGap are the
 	// relative form: arms more than ReferenceGap below candidate Reference go. Reference is -1 where it is off.
 	QualityFloor float64 `json:"quality_floor,omitempty"`

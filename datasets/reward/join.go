@@ -278,13 +278,14 @@ type belief struct {
 	quality float64
 }
 
-// believed are the estimates of a case; none where every one is 0, which no classifier says.
+// believed are the estimates of a case. A prior is no estimate: nobody had measured anything. There are none where every
+// one is 0, which no classifier says.
 func believed(d *datasets.Decision) []belief {
 	var out []belief
 	any := false
 	for i := range d.Case.Candidates {
 		a := &d.Case.Candidates[i]
-		if a.Quality >= 0 && a.Quality <= 1 {
+		if !a.Prior && a.Quality >= 0 && a.Quality <= 1 {
 			out = append(out, belief{a.Arm, a.Quality})
 			any = any || a.Quality > 0
 		}

@@ -240,3 +240,16 @@ func TestSpec(t *testing.T) {
 		}
 	}
 }
+
+// TestPriorsAreNotBelieved: what a tier stands for was measured by nobody, so it is no evidence to learn from.
+func TestPriorsAreNotBelieved(t *testing.T) {
+	d := &datasets.Decision{}
+	d.Case.Candidates = []policy.Candidate{{Arm: "a/x", Quality: 0.84, Prior: true}, {Arm: "a/y", Quality: 0.7}}
+	if got, want := believed(d), []belief{{"a/y", 0.7}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("believed %v, want %v", got, want)
+	}
+	d.Case.Candidates = d.Case.Candidates[:1]
+	if got := believed(d); got != nil {
+		t.Errorf("of priors alone: believed %v, want nothing", got)
+	}
+}

@@ -8,10 +8,10 @@ import (
 // Usage counts the tokens of one call by the price that applies to them. The counts do not overlap: Input holds only
 // what was neither read from nor written to the prompt cache.
 type Usage struct {
-	Input      int64
-	CacheRead  int64
-	CacheWrite int64
-	Output     int64
+	Input      int64 `json:"input"`
+	CacheRead  int64 `json:"cache_read"`
+	CacheWrite int64 `json:"cache_write"`
+	Output     int64 `json:"output"`
 }
 
 // Prices are what a provider asks for a token. Known is false where nobody told: such an arm is unpriced, which is
