@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/tradewind-llm/tradewind/datasets/columnar"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // FeedbackMax is the number of feedback rows that LastFeedback holds in memory.
@@ -23,6 +25,8 @@ const FeedbackMax = 20_000_000
 type LogOptions struct {
 	// ReadOnly opens a log that another process may be sealing: it sees the parts of the moment and changes nothing.
 	ReadOnly bool
+	// FS is where the log stands; nil is the machine's file system.
+	FS disk.FS
 	// Damaged is asked about each part that is not as it was sealed: nil skips the part, an error ends the reading.
 	Damaged func(*VerifyError) error
 }
@@ -52,6 +56,9 @@ func isLog(dir string) bool {
 // OpenLog opens the log in dir. A last line of the manifest that a crash cut off is dropped (its part becomes an
 // orphan, see Orphans); a manifest that was altered is a *VerifyError.
 func OpenLog(dir string, o LogOptions) (*Log, error) {
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
 	l := &Log{dir: filepath.Clean(dir), o: o}
 	name := filepath.Join(l.dir, manifestName)
 	if !o.ReadOnly {
@@ -59,7 +66,7 @@ func OpenLog(dir string, o LogOptions) (*Log, error) {
 			return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
 		}
 	}
-	f, err := os.Open(name)
+	f, err := o.FS.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
 	}
@@ -68,7 +75,7 @@ func OpenLog(dir string, o LogOptions) (*Log, error) {
 		return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
 	}
 	if l.m.torn > 0 && !o.ReadOnly {
-		if err := truncate(name, l.m.size); err != nil {
+		if err := l.truncate(name, l.m.size); err != nil {
 			return nil, fmt.Errorf("datasets: cutting the torn last line of %s: %w", name, err)
 		}
 	}
@@ -76,21 +83,19 @@ func OpenLog(dir string, o LogOptions) (*Log, error) {
 }
 
 func (l *Log) create(name string) error {
-	if isLog(l.dir) {
-		return nil
-	}
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+	if err := l.o.FS.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := l.o.FS.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close(), syncDir(l.dir), syncDir(filepath.Dir(l.dir)))
+	// What stands there already may come from a process that was killed before it had synced it.
+	return errors.Join(f.Sync(), f.Close(), l.o.FS.SyncDir(l.dir), l.o.FS.SyncDir(filepath.Dir(l.dir)))
 }
 
-func truncate(name string, size int64) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+func (l *Log) truncate(name string, size int64) error {
+	f, err := l.o.FS.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -124,18 +129,10 @@ func (l *Log) Orphans() ([]string, error) {
 	}
 	var orphans []string
 	for _, kind := range []Kind{KindRounds, KindFeedback} {
-		err := filepath.WalkDir(filepath.Join(l.dir, string(kind)), func(name string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
+		err := l.walk(string(kind), func(name string) {
+			if strings.HasSuffix(name, parquetFile) && !known[name] {
+				orphans = append(orphans, name)
 			}
-			if err != nil || d.IsDir() || !strings.HasSuffix(name, parquetFile) {
-				return err
-			}
-			rel, err := filepath.Rel(l.dir, name)
-			if rel = filepath.ToSlash(rel); err == nil && !known[rel] {
-				orphans = append(orphans, rel)
-			}
-			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("datasets: listing log %s: %w", l.dir, err)
@@ -144,11 +141,27 @@ func (l *Log) Orphans() ([]string, error) {
 	return orphans, nil
 }
 
+// walk visits the files below a folder of the log, in order. Names are as in the manifest.
+func (l *Log) walk(folder string, visit func(name string)) error {
+	entries, err := l.o.FS.ReadDir(filepath.Join(l.dir, filepath.FromSlash(folder)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if name := path.Join(folder, e.Name()); !e.IsDir() {
+			visit(name)
+		} else if err := l.walk(name, visit); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 func (l *Log) file(p *Part) string { return filepath.Join(l.dir, filepath.FromSlash(p.Path)) }
 
 // open returns the part's file after its length and SHA-256 have been found to be those of the manifest.
-func (l *Log) open(p *Part) (*os.File, error) {
-	f, err := os.Open(l.file(p))
+func (l *Log) open(p *Part) (disk.File, error) {
+	f, err := l.o.FS.OpenFile(l.file(p), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +178,7 @@ func (l *Log) open(p *Part) (*os.File, error) {
 
 // each calls read with every verified part of a kind, and asks Damaged about the others. A part whose reading fails
 // inside although its digest is right was sealed by a newer program or a broken one.
-func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f *os.File) error) error {
+func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f disk.File) error) error {
 	for _, p := range l.Parts() {
 		if p.Kind != kind {
 			continue
@@ -195,19 +208,19 @@ func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f *os.File
 
 // Rounds passes every sealed round to fn, batch by batch in the order of sealing. The batch is fn's to keep.
 func (l *Log) Rounds(ctx context.Context, fn func(batch []Round) error) error {
-	return l.each(ctx, KindRounds, func(p *Part, f *os.File) error {
+	return l.each(ctx, KindRounds, func(p *Part, f disk.File) error {
 		return partRows(ctx, p, f, (*partRow).round, fn)
 	})
 }
 
 // Feedback passes every sealed feedback to fn, batch by batch in the order of sealing.
 func (l *Log) Feedback(ctx context.Context, fn func(batch []Feedback) error) error {
-	return l.each(ctx, KindFeedback, func(p *Part, f *os.File) error {
+	return l.each(ctx, KindFeedback, func(p *Part, f disk.File) error {
 		return partRows(ctx, p, f, (*feedbackRow).feedback, fn)
 	})
 }
 
-func partRows[Row, Value any](ctx context.Context, p *Part, f *os.File, decode func(*Row) (Value, error), fn func([]Value) error) error {
+func partRows[Row, Value any](ctx context.Context, p *Part, f disk.File, decode func(*Row) (Value, error), fn func([]Value) error) error {
 	var stop error
 	err := readRows(f, p.Bytes, decode, func(batch []Value) error {
 		if stop = ctx.Err(); stop == nil {
@@ -248,7 +261,7 @@ func (l *Log) LastFeedback(ctx context.Context) (map[RoundID][]Feedback, error) 
 // Columns scans some columns of all rounds and nothing else of them, in bounded memory. Columns must be flat: strings,
 // numbers, booleans and timestamps, not lists. The batch is good until fn returns.
 func (l *Log) Columns(ctx context.Context, columns []string, fn func(*columnar.Batch) error) error {
-	return l.each(ctx, KindRounds, func(p *Part, f *os.File) error {
+	return l.each(ctx, KindRounds, func(p *Part, f disk.File) error {
 		var stop error
 		err := columnar.Scan(ctx, f, p.Bytes, columns, func(b *columnar.Batch) error {
 			stop = fn(b)

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // Kind says what the rows of a sealed part are.
@@ -142,7 +144,7 @@ func parsePart(line []byte, seq int64, prev string) (Part, error) {
 }
 
 // append adds p to the manifest file and makes it durable. The file must end where m does: another writer is an error.
-func (m *manifest) append(name string, p Part) error {
+func (m *manifest) append(fsys disk.FS, name string, p Part) error {
 	p.Seq, p.Prev = int64(len(m.parts))+1, m.head
 	line, err := json.Marshal(p)
 	if err != nil {
@@ -151,7 +153,7 @@ func (m *manifest) append(name string, p Part) error {
 	if len(line) >= manifestLineMax || p.Seq > PartsMax {
 		return errors.New("the manifest is full")
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	f, err := fsys.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}

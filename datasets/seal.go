@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -15,6 +14,9 @@ import (
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 )
+
+// partTemp is a part on its way. There is one at a time, and what a crash leaves of it is overwritten by the next.
+const partTemp = ".tradewind-part.tmp"
 
 // partGroupRows is the number of rows in a row group of a sealed part; its rows are wider than a table's.
 const partGroupRows = 10_000
@@ -100,7 +102,7 @@ func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 	if err := l.makeFolder(folder); err != nil {
 		return Part{}, err
 	}
-	file, err := createAtomic(filepath.Join(l.dir, filepath.FromSlash(folder), "part"))
+	file, err := createAtomic(l.o.FS, filepath.Join(l.dir, partTemp), "", 0o600)
 	if err != nil {
 		return Part{}, err
 	}
@@ -118,13 +120,13 @@ func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 		return l.m.parts[k], nil
 	}
 	file.path = l.file(&p)
-	if err := file.commit(0o600); err != nil {
+	if err := file.commit(); err != nil {
 		return Part{}, err
 	}
 	if err := readBack(l, &p, want, decode); err != nil {
 		return Part{}, fmt.Errorf("reading back %s: %w", p.Path, err)
 	}
-	if err := l.m.append(filepath.Join(l.dir, manifestName), p); err != nil {
+	if err := l.m.append(l.o.FS, filepath.Join(l.dir, manifestName), p); err != nil {
 		return Part{}, fmt.Errorf("adding %s to the manifest: %w", p.Path, err)
 	}
 	return l.m.parts[len(l.m.parts)-1], nil
@@ -153,17 +155,15 @@ func readBack[Row, Value any](l *Log, p *Part, want []Value, decode func(*Row) (
 	return err
 }
 
-// makeFolder makes a folder within the log durable, the names of its parents included.
+// makeFolder makes a folder within the log durable, the names of its parents included. A folder that is there already is
+// no reason to skip that: a process that was killed may have made it and not come to syncing it.
 func (l *Log) makeFolder(folder string) error {
 	dir := filepath.Join(l.dir, filepath.FromSlash(folder))
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := l.o.FS.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	for d := filepath.Dir(dir); len(d) >= len(l.dir); d = filepath.Dir(d) {
-		if err := syncDir(d); err != nil {
+		if err := l.o.FS.SyncDir(d); err != nil {
 			return err
 		}
 		if d == l.dir {

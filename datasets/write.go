@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // GroupRowsMax is the number of rows in one row group of an outcome table, which is also what a writer holds in memory.
@@ -19,18 +21,21 @@ const GroupRowsMax = 40_000
 
 // atomicFile is a file that appears under its name whole or not at all.
 type atomicFile struct {
-	f    *os.File
+	fs   disk.FS
+	f    disk.File
+	temp string
 	path string
 	hash hash.Hash
 	n    int64
 }
 
-func createAtomic(path string) (*atomicFile, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tradewind-*.tmp")
+// createAtomic begins a file under the name temp, where whatever stands is overwritten: the rest of an earlier crash.
+func createAtomic(fsys disk.FS, temp, path string, mode os.FileMode) (*atomicFile, error) {
+	f, err := fsys.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return nil, err
 	}
-	return &atomicFile{f: f, path: path, hash: sha256.New()}, nil
+	return &atomicFile{fs: fsys, f: f, temp: temp, path: path, hash: sha256.New()}, nil
 }
 
 // Write also feeds the digest.
@@ -44,33 +49,21 @@ func (a *atomicFile) Write(p []byte) (int, error) {
 func (a *atomicFile) sum() string { return hex.EncodeToString(a.hash.Sum(nil)) }
 
 // commit makes the file durable under its name. After an error nothing new stands there.
-func (a *atomicFile) commit(mode os.FileMode) error {
-	err := errors.Join(a.f.Chmod(mode), a.f.Sync(), a.f.Close())
+func (a *atomicFile) commit() error {
+	err := errors.Join(a.f.Sync(), a.f.Close())
 	if err == nil {
-		err = os.Rename(a.f.Name(), a.path)
+		err = a.fs.Rename(a.temp, a.path)
 	}
 	if err != nil {
-		os.Remove(a.f.Name())
+		_ = a.fs.Remove(a.temp)
 		return err
 	}
-	return syncDir(filepath.Dir(a.path))
+	return a.fs.SyncDir(filepath.Dir(a.path))
 }
 
 func (a *atomicFile) abort() {
-	a.f.Close()
-	os.Remove(a.f.Name())
-}
-
-// syncDir makes a folder's entries durable. Windows has no such call.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	_ = a.f.Close()
+	_ = a.fs.Remove(a.temp)
 }
 
 // TableWriter writes an outcome table as Parquet. Nothing stands at the path until Close, which replaces what did.
@@ -84,7 +77,8 @@ type TableWriter struct {
 
 // CreateTable starts a table at path. Exactly one of Close and Abort must follow; a second call does nothing.
 func CreateTable(path string) (*TableWriter, error) {
-	file, err := createAtomic(path)
+	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".tradewind-%016x.tmp", rand.Uint64()))
+	file, err := createAtomic(disk.OS{}, temp, path, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("datasets: creating %s: %w", path, err)
 	}
@@ -129,7 +123,7 @@ func (t *TableWriter) Close() error {
 	}
 	file := t.file
 	t.file = nil
-	if err := file.commit(0o644); err != nil {
+	if err := file.commit(); err != nil {
 		return fmt.Errorf("datasets: writing %s: %w", file.path, err)
 	}
 	return nil

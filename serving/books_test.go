@@ -53,7 +53,7 @@ func openData(t testing.TB, dir string, now time.Time) (*journal.Journal, *ledge
 	j := must(journal.Open(filepath.Join(dir, "journal"), journal.Options{
 		SegmentMaxBytes: 6000, Now: func() time.Time { return now },
 		After: func() (after uint64, err error) {
-			books = must(ledger.OpenCheckpoint(filepath.Join(dir, "ledger.json")))(t)
+			books = must(ledger.OpenCheckpoint(nil, filepath.Join(dir, "ledger.json")))(t)
 			return books.Through(), nil
 		},
 	}))(t)
@@ -212,7 +212,7 @@ func TestOpeningLimits(t *testing.T) {
 	}))(t)
 	w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Org: "acme", Team: "ml"}}}})
 	w.chat(ask("auto", ""), bearer(keyA)...).wantOK()
-	c := must(ledger.OpenCheckpoint(filepath.Join(t.TempDir(), "ledger.json")))(t)
+	c := must(ledger.OpenCheckpoint(nil, filepath.Join(t.TempDir(), "ledger.json")))(t)
 	sums = must(serving.Opening(c, w.journal))(t)
 	cost := w.rounds()[0].Outcome.Cost
 	budgets := a.Principals()[0].Budgets

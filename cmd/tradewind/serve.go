@@ -198,7 +198,7 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.
 	j, err := journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
 		Sync: journal.Sync(c.Journal.Sync), SegmentMaxBytes: c.Journal.SegmentBytes,
 		After: func() (after uint64, err error) {
-			if books, err = ledger.OpenCheckpoint(filepath.Join(c.DataDir, "ledger.json")); err != nil {
+			if books, err = ledger.OpenCheckpoint(nil, filepath.Join(c.DataDir, "ledger.json")); err != nil {
 				return 0, err
 			}
 			return books.Through(), nil

@@ -12,12 +12,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // Sync says when an append returns.
@@ -49,8 +51,8 @@ type Options struct {
 	Now func() time.Time
 	// Closed is told of every segment that was closed and can be sealed. It must not wait and not call the journal.
 	Closed func()
-	// write stands in for the file's Write in tests of a failing disk.
-	write func(*os.File, []byte) (int, error)
+	// FS is where the folder stands; nil is the machine's file system.
+	FS disk.FS
 }
 
 // Validate reports an unknown mode or a negative limit.
@@ -82,7 +84,7 @@ var (
 type Journal struct {
 	o    Options
 	dir  string
-	lock *os.File
+	lock io.Closer
 
 	// io is held by the goroutine that writes; it guards the fields below it.
 	io     sync.Mutex

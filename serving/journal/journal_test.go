@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
@@ -328,32 +330,40 @@ func TestSealingAgainIsTheSame(t *testing.T) {
 	}
 }
 
-// disk fails every write from the moment it is full, having written half of it.
-type disk struct {
-	mu   sync.Mutex
-	full bool
+// smallDisk fails every write from the moment it is full, having written half of it.
+type smallDisk struct {
+	disk.OS
+	full atomic.Bool
 }
 
-func (d *disk) write(f *os.File, b []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.full {
-		return f.Write(b)
+func (d *smallDisk) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	f, err := d.OS.OpenFile(name, flag, perm)
+	return &smallFile{f, d}, err
+}
+
+type smallFile struct {
+	disk.File
+	d *smallDisk
+}
+
+func (f *smallFile) Write(b []byte) (int, error) {
+	if !f.d.full.Load() {
+		return f.File.Write(b)
 	}
-	n, _ := f.Write(b[:len(b)/2])
-	return n, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+	n, _ := f.File.Write(b[:len(b)/2])
+	return n, &os.PathError{Op: "write", Err: syscall.ENOSPC}
 }
 
 func TestFullDisk(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	d := &disk{}
-	j := open(t, dir, Options{write: d.write, SegmentMaxBytes: 30_000})
+	d := &smallDisk{}
+	j := open(t, dir, Options{FS: d, SegmentMaxBytes: 30_000})
 	run(t, j, 0, 5)
 	check(t, j.AppendDecision(ctx, decision(5)))
 	check(t, j.AppendDecision(ctx, decision(6)))
 	check(t, j.AppendFeedback(ctx, &datasets.Feedback{RoundID: "rnd_0"}))
-	d.full = true
+	d.full.Store(true)
 	for i := 7; i < 30; i++ { // past the segment's size, so that a new one is tried as well
 		if err := j.AppendDecision(ctx, decision(i)); !errors.Is(err, ErrUnavailable) || !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("decision on a full disk: %v, want ErrUnavailable and ENOSPC", err)
@@ -368,7 +378,7 @@ func TestFullDisk(t *testing.T) {
 	if err := j.Rotate(); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Rotate on a full disk: %v, want ErrUnavailable", err)
 	}
-	d.full = false
+	d.full.Store(false)
 	run(t, j, 7, 30)
 	if _, o, ok := j.Recent(outcome(5).RoundID); !ok || o == nil {
 		t.Error("the owed outcome was not written once there was space")
@@ -388,14 +398,14 @@ func TestFullDisk(t *testing.T) {
 
 func TestOwedOutcomesAreWrittenAtClose(t *testing.T) {
 	dir := t.TempDir()
-	d := &disk{}
-	j := open(t, dir, Options{write: d.write})
+	d := &smallDisk{}
+	j := open(t, dir, Options{FS: d})
 	check(t, j.AppendDecision(context.Background(), decision(1)))
-	d.full = true
+	d.full.Store(true)
 	if err := j.AppendOutcome(context.Background(), outcome(1)); !errors.Is(err, ErrUnavailable) {
 		t.Fatal(err)
 	}
-	d.full = false
+	d.full.Store(false)
 	check(t, j.Close())
 	j = open(t, dir, Options{})
 	if r := j.Recovered(); len(r.Unknown) != 0 || r.TornBytes != 0 {

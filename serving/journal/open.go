@@ -8,14 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
@@ -53,12 +50,15 @@ func Open(dir string, o Options) (*Journal, error) {
 	j := &Journal{o: o.withDefaults(), dir: dir, open: make(map[datasets.RoundID]*round), next: 1}
 	j.recent = recent{max: j.o.RecentMax, rounds: make(map[datasets.RoundID]*recentRound)}
 	j.dirty, j.synced = make(chan *segment, 1), make(chan struct{})
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := j.o.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: making folder: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := j.o.FS.Lock(filepath.Join(dir, "lock"))
+	if used := (*disk.InUseError)(nil); errors.As(err, &used) {
+		return nil, &LockedError{Dir: dir, PID: used.PID}
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("journal: locking: %w", err)
 	}
 	j.lock = lock
 	if err := j.begin(); err != nil {
@@ -91,32 +91,10 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.write == nil {
-		o.write = (*os.File).Write
+	if o.FS == nil {
+		o.FS = disk.OS{}
 	}
 	return o
-}
-
-// lockDir takes the folder. The lock goes with the process, however it ends, so a crash leaves none behind.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("journal: locking: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		text := make([]byte, 32)
-		n, _ := f.ReadAt(text, 0)
-		_ = f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("journal: locking %s: %w", dir, err)
-		}
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:n])))
-		return nil, &LockedError{Dir: dir, PID: pid}
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
-	return f, nil
 }
 
 // Recovered says what Open found.
@@ -136,7 +114,7 @@ func (j *Journal) begin() error {
 
 // recover scans the segments, cuts the torn end and writes the outcomes that are missing into a new segment.
 func (j *Journal) recover() error {
-	firsts, err := listSegments(j.dir)
+	firsts, err := j.listSegments()
 	if err != nil {
 		return err
 	}
@@ -159,11 +137,11 @@ func (j *Journal) recover() error {
 // readSegment learns what a segment left by an earlier process holds.
 func (j *Journal) readSegment(first uint64, last bool) error {
 	path := segmentPath(j.dir, first)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	f, err := j.o.FS.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
-	seg := &segment{first: first, path: path, f: f, put: j.o.write}
+	seg := &segment{first: first, path: path, f: f}
 	j.sealing = append(j.sealing, seg)
 	data, err := seg.contents()
 	if err != nil {
@@ -187,10 +165,11 @@ func (j *Journal) readSegment(first uint64, last bool) error {
 		return nil
 	}
 	j.recovered.TornBytes = scan.Torn
-	if scan.Torn == 0 {
-		return nil
+	if scan.Torn > 0 {
+		err = f.Truncate(seg.size)
 	}
-	return errors.Join(f.Truncate(seg.size), f.Sync())
+	// The process before may have been killed before its fsync: what was read must be on the disk before it is built upon.
+	return errors.Join(err, f.Sync())
 }
 
 // openRounds reads the decisions of the rounds that have no outcome, in the order of writing.

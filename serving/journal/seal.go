@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -102,14 +101,14 @@ func (j *Journal) sealOne(ctx context.Context, seg *segment, b Batch, seal func(
 		}
 	}
 	if b.Damaged > 0 || b.Orphans > 0 {
-		err = os.Rename(seg.path, seg.path+".damaged")
+		err = j.o.FS.Rename(seg.path, seg.path+".damaged")
 	} else {
-		err = os.Remove(seg.path)
+		err = j.o.FS.Remove(seg.path)
 	}
 	if err != nil {
 		return err
 	}
-	if err := syncDir(j.dir); err != nil {
+	if err := j.o.FS.SyncDir(j.dir); err != nil {
 		return err
 	}
 	j.mu.Lock()

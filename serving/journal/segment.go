@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 const suffix = ".journal"
@@ -19,9 +21,8 @@ const suffix = ".journal"
 type segment struct {
 	first uint64
 	path  string
-	f     *os.File
+	f     disk.File
 	size  int64
-	put   func(*os.File, []byte) (int, error)
 	// broken says that the end of the file may not be what size says, or that an fsync failed.
 	broken atomic.Bool
 	// sealable says that it holds an outcome or a feedback; refs counts recent rounds and readers; gone that its name is
@@ -57,8 +58,8 @@ func segmentPath(dir string, first uint64) string {
 }
 
 // listSegments returns the first sequences of the folder's segments in order.
-func listSegments(dir string) ([]uint64, error) {
-	entries, err := os.ReadDir(dir)
+func (j *Journal) listSegments() ([]uint64, error) {
+	entries, err := j.o.FS.ReadDir(j.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -76,24 +77,24 @@ func listSegments(dir string) ([]uint64, error) {
 // createSegment makes a new segment and puts the first bytes into it.
 func (j *Journal) createSegment(first uint64, carried []byte) (*segment, error) {
 	path := segmentPath(j.dir, first)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	f, err := j.o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	seg := &segment{first: first, path: path, f: f, put: j.o.write}
+	seg := &segment{first: first, path: path, f: f}
 	err = seg.append(append([]byte(magic), carried...), true)
 	if err == nil {
-		err = syncDir(j.dir)
+		err = j.o.FS.SyncDir(j.dir)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(path))
+		return nil, errors.Join(err, f.Close(), j.o.FS.Remove(path))
 	}
 	return seg, nil
 }
 
 // append writes b to the end, or nothing: what a failed write left is cut off again.
 func (s *segment) append(b []byte, sync bool) error {
-	_, err := s.put(s.f, b)
+	_, err := s.f.Write(b)
 	if err == nil && sync {
 		if err = s.f.Sync(); err != nil {
 			s.broken.Store(true)
@@ -172,13 +173,4 @@ func (s *segment) contents() ([]byte, error) {
 		return nil, fmt.Errorf("journal: reading %s: %w", s.path, err)
 	}
 	return b, nil
-}
-
-// syncDir makes names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // checkpointFormat is the version of the file. One that is not known is refused and not guessed at.
@@ -21,6 +23,7 @@ var ErrDamaged = errors.New("ledger: the checkpoint is damaged")
 // Checkpoint is a file with the sums of all rounds up to a sequence of the journal, and what they would be with the
 // segments behind it. One goroutine uses it.
 type Checkpoint struct {
+	fs      disk.FS
 	path    string
 	through uint64
 	sums    Sums
@@ -40,10 +43,13 @@ type checkpointBooks struct {
 	Accounts map[AccountID]Sum `json:"accounts"`
 }
 
-// OpenCheckpoint reads a checkpoint. A file that is missing is an empty one; one that does not verify is ErrDamaged.
-func OpenCheckpoint(path string) (*Checkpoint, error) {
-	c := &Checkpoint{path: path}
-	text, err := os.ReadFile(path)
+// OpenCheckpoint reads a checkpoint of a file system, nil for the machine's. A file that is missing is an empty one; one that does not verify is ErrDamaged.
+func OpenCheckpoint(fsys disk.FS, path string) (*Checkpoint, error) {
+	if fsys == nil {
+		fsys = disk.OS{}
+	}
+	c := &Checkpoint{fs: fsys, path: path}
+	text, err := disk.ReadFile(fsys, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -103,7 +109,7 @@ func (c *Checkpoint) Advance(through uint64, book func(*Sums)) error {
 	if c.owed != 0 && through > c.owed {
 		return fmt.Errorf("ledger: the journal through %d is not booked yet", c.owed)
 	}
-	next := Checkpoint{path: c.path, through: through, sums: c.sums.Clone()}
+	next := Checkpoint{fs: c.fs, path: c.path, through: through, sums: c.sums.Clone()}
 	book(&next.sums)
 	if err := next.write(); err != nil {
 		c.owed = through
@@ -127,20 +133,16 @@ func (c *Checkpoint) write() error {
 		return err
 	}
 	aside := c.path + ".new"
-	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := c.fs.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(append(text, '\n'))
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(aside))
+		return errors.Join(err, c.fs.Remove(aside))
 	}
-	if err := os.Rename(aside, c.path); err != nil {
+	if err := c.fs.Rename(aside, c.path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(c.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return c.fs.SyncDir(filepath.Dir(c.path))
 }

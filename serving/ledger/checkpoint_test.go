@@ -18,7 +18,7 @@ import (
 
 func reopen(t rapid.TB, path string) *ledger.Checkpoint {
 	t.Helper()
-	c, err := ledger.OpenCheckpoint(path)
+	c, err := ledger.OpenCheckpoint(nil, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestCheckpointDamage(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		switch got, err := ledger.OpenCheckpoint(path); {
+		switch got, err := ledger.OpenCheckpoint(nil, path); {
 		case errors.Is(err, ledger.ErrDamaged):
 			refused++
 		case err != nil:
@@ -126,7 +126,7 @@ func TestCheckpointDamage(t *testing.T) {
 	if err := os.Mkdir(path+"d", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ledger.OpenCheckpoint(path + "d"); err == nil || errors.Is(err, ledger.ErrDamaged) {
+	if _, err := ledger.OpenCheckpoint(nil, path+"d"); err == nil || errors.Is(err, ledger.ErrDamaged) {
 		t.Errorf("a folder in its place: %v", err)
 	}
 }
