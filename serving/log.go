@@ -55,6 +55,23 @@ func (r *round) journalDecision() error {
 	return e
 }
 
+// journalHold writes the decision again with the hold that has grown. Without it a vendor is not asked again.
+func (r *round) journalHold() error {
+	d := &r.decision
+	if d.SpecDigest != "" {
+		d.Features = r.features
+	}
+	err := r.g.o.Journal.RaiseHold(r.req.Context(), d)
+	d.Features = nil
+	if err == nil {
+		return nil
+	}
+	r.g.o.Log.Error("a second hold was not journaled", "round", r.id, "error", err)
+	e := openai.NewError(openai.StoreUnavailable, "the first attempt failed, and a second one cannot be written down")
+	e.RetryAfter = time.Second
+	return e
+}
+
 // countAnswer counts how the round ended, for the availability report.
 func (r *round) countAnswer() {
 	switch o := &r.outcome; {

@@ -154,7 +154,12 @@ func (r *round) againHold(_ *catalog.Arm, failed []upstream.Attempt) error {
 	if len(failed) == 0 || !failed[len(failed)-1].Billed {
 		return nil
 	}
-	err := r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), r.decision.Hold)
+	amount := r.holds[0].amount
+	err := r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), amount)
+	if err == nil {
+		r.decision.Hold += amount // what a crash would cost from here on
+		err = r.journalHold()
+	}
 	if err != nil {
 		r.attempts(failed, "")
 	}

@@ -154,6 +154,8 @@ func TestBudgetNarrowsTheChoice(t *testing.T) {
 // and finds everywhere the sum of both.
 func TestSecondHold(t *testing.T) {
 	w := newWorld(t, setup{auth: budget(1)})
+	var held catalog.Nanodollars
+	key := ledger.Account("key", w.auth.Principals()[0].KeyID, ledger.Total)
 	w.vendor.play(func(call int, r *upstream.Request) (*script, error) {
 		if held := w.books.Open()["key"]; held != call {
 			t.Errorf("call %d with %d holds", call, held)
@@ -161,15 +163,19 @@ func TestSecondHold(t *testing.T) {
 		if call == 1 {
 			return nil, fails(upstream.BadAnswer, 200)
 		}
+		held = must(w.books.Balance(context.Background(), key))(t).Held // what a crash would cost here
 		return &script{}, nil
 	})
 	a := w.chat(ask("auto", `,"tradewind":{"explain":true}`), bearer(keyA)...).wantOK()
-	_, o := w.outcome(a)
+	d, o := w.outcome(a)
+	if d.Hold != held || len(d.Features) == 0 {
+		t.Errorf("the journal has a hold of %s and %d bytes of features, want %s, which is held, and the features again", d.Hold, len(d.Features), held)
+	}
 	own := o.Attempts[1].Cost
 	if o.CostStatus != datasets.CostEstimated || o.Attempts[0].Cost == 0 || own == 0 || o.Cost != own+o.Attempts[0].Cost {
 		t.Errorf("outcome %+v", o)
 	}
-	b := must(w.books.Balance(context.Background(), ledger.Account("key", w.auth.Principals()[0].KeyID, ledger.Total)))(t)
+	b := must(w.books.Balance(context.Background(), key))(t)
 	for where, got := range map[string]any{
 		"header": a.header.Get("X-Tradewind-Cost-Usd"), "usage": a.get("usage.cost"), "explained": a.get("tradewind.cost_usd"), "ledger": b.Settled.String(),
 		"decision": w.do("GET", "/v1/decisions/"+string(a.round()), "", bearer(keyA)...).get("cost_usd"),

@@ -117,9 +117,10 @@ type round struct {
 	ending   bool
 }
 
-// record is a frame before it has a sequence.
+// record is a frame before it has a sequence. Again marks a decision that replaces the one of an open round.
 type record struct {
 	kind    Kind
+	again   bool
 	id      datasets.RoundID
 	payload []byte
 	sum     uint32
@@ -139,14 +140,24 @@ func (j *Journal) AppendDecision(ctx context.Context, d *datasets.Decision) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("journal: decision %s: %w", d.RoundID, err)
 	}
-	return j.encoded(KindDecision, d.RoundID, d.AppendJSON)
+	return j.encoded(record{kind: KindDecision, id: d.RoundID}, d.AppendJSON)
+}
+
+// RaiseHold writes the decision of an open round again, because its hold has grown: an attempt may have been billed, and
+// before another is made the journal must know what a crash would then cost. Of several decisions of a round the last counts.
+// On an error the one before does.
+func (j *Journal) RaiseHold(ctx context.Context, d *datasets.Decision) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("journal: decision %s: %w", d.RoundID, err)
+	}
+	return j.encoded(record{kind: KindDecision, again: true, id: d.RoundID}, d.AppendJSON)
 }
 
 // AppendOutcome writes an outcome and closes its round. It takes the context for its values only: what happened is
 // written whoever has left. Where the disk refuses it, the outcome is kept and written before the next frame that goes
 // through, and the error is returned all the same.
 func (j *Journal) AppendOutcome(_ context.Context, o *datasets.Outcome) error {
-	return j.encoded(KindOutcome, o.RoundID, o.AppendJSON)
+	return j.encoded(record{kind: KindOutcome, id: o.RoundID}, o.AppendJSON)
 }
 
 // AppendFeedback writes a feedback. Its round may be long sealed; the journal does not look.
@@ -154,7 +165,7 @@ func (j *Journal) AppendFeedback(ctx context.Context, f *datasets.Feedback) erro
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("journal: feedback on %s: %w", f.RoundID, err)
 	}
-	return j.encoded(KindFeedback, f.RoundID, func(b []byte) ([]byte, error) {
+	return j.encoded(record{kind: KindFeedback, id: f.RoundID}, func(b []byte) ([]byte, error) {
 		text, err := json.Marshal(f)
 		return append(b, text...), err
 	})
@@ -164,7 +175,7 @@ func (j *Journal) AppendFeedback(ctx context.Context, f *datasets.Feedback) erro
 const bufferKeepMax = 256 << 10
 
 // encoded does all that can be done outside the locks, and then appends.
-func (j *Journal) encoded(kind Kind, id datasets.RoundID, appendJSON func([]byte) ([]byte, error)) error {
+func (j *Journal) encoded(r record, appendJSON func([]byte) ([]byte, error)) error {
 	buf, ok := j.buffers.Get().(*[]byte)
 	if !ok {
 		buf = new([]byte)
@@ -177,13 +188,14 @@ func (j *Journal) encoded(kind Kind, id datasets.RoundID, appendJSON func([]byte
 		}
 	}()
 	if err != nil {
-		return fmt.Errorf("journal: encoding %s: %w", id, err)
+		return fmt.Errorf("journal: encoding %s: %w", r.id, err)
 	}
 	if len(payload) > PayloadMax {
-		return fmt.Errorf("journal: %s has %d bytes: %w", id, len(payload), ErrTooLarge)
+		return fmt.Errorf("journal: %s has %d bytes: %w", r.id, len(payload), ErrTooLarge)
 	}
-	if err := j.append(record{kind: kind, id: id, payload: payload, sum: payloadSum(payload)}); err != nil {
-		return fmt.Errorf("journal: appending %s: %w", id, err)
+	r.payload, r.sum = payload, payloadSum(payload)
+	if err := j.append(r); err != nil {
+		return fmt.Errorf("journal: appending %s: %w", r.id, err)
 	}
 	return nil
 }
@@ -234,6 +246,12 @@ func (j *Journal) admit(r record) error {
 	open := j.open[r.id]
 	switch r.kind {
 	case KindDecision:
+		if r.again {
+			if open == nil || open.ending {
+				return ErrState
+			}
+			return nil
+		}
 		if open != nil || r.id == "" {
 			return ErrState
 		}
@@ -297,7 +315,9 @@ func (j *Journal) failed(records []record) {
 	for _, r := range records {
 		switch r.kind {
 		case KindDecision:
-			delete(j.open, r.id)
+			if !r.again {
+				delete(j.open, r.id)
+			}
 		case KindOutcome:
 			r.payload = bytes.Clone(r.payload)
 			j.owed = append(j.owed, r)

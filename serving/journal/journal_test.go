@@ -303,6 +303,50 @@ func TestRotationCarriesOpenRounds(t *testing.T) {
 	}
 }
 
+// TestRaiseHold: the last hold counts, over a rotation, in a sealed round and for a round that a crash cuts off.
+func TestRaiseHold(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	j := open(t, dir, Options{RecentMax: 10})
+	raise := func(i int, hold catalog.Nanodollars) error {
+		d := decision(i)
+		d.Hold = hold
+		return j.RaiseHold(ctx, d)
+	}
+	if err := raise(1, 5); !errors.Is(err, ErrState) {
+		t.Errorf("a hold of a round that never began: %v, want ErrState", err)
+	}
+	for i := 1; i <= 2; i++ {
+		check(t, j.AppendDecision(ctx, decision(i)))
+		check(t, raise(i, 7))
+		run(t, j, 10*i, 10*i+2)
+		check(t, j.Rotate())
+		check(t, raise(i, 9))
+	}
+	if d, _, ok := j.Recent(decision(1).RoundID); !ok || d.Hold != 9 {
+		t.Errorf("Recent shows %+v, want a hold of 9", d)
+	}
+	check(t, j.AppendOutcome(ctx, outcome(1)))
+	if err := raise(1, 11); !errors.Is(err, ErrState) {
+		t.Errorf("a hold of a round that has ended: %v, want ErrState", err)
+	}
+	check(t, j.Close())
+	j = open(t, dir, Options{})
+	if u := j.Recovered().Unknown; len(u) != 1 || u[0].Outcome.Cost != 9 {
+		t.Errorf("the crash cost %+v, want 9 for one round", u)
+	}
+	raised := 0
+	for _, b := range sealed(t, j) {
+		for _, r := range b.Rounds {
+			if r.Decision.Hold == 9 {
+				raised++
+			}
+		}
+	}
+	if raised != 2 {
+		t.Errorf("%d rounds were sealed with a hold of 9, want both that were raised", raised)
+	}
+}
+
 // A crash between sealing and deleting hands the same batch over again, under the same ID.
 func TestSealingAgainIsTheSame(t *testing.T) {
 	dir := t.TempDir()

@@ -18,7 +18,13 @@ type recent struct {
 type recentRound struct{ decision, outcome location }
 
 func (r *recent) decided(id datasets.RoundID, at location) {
-	if r.rounds[id] != nil || r.max == 0 {
+	if r.max == 0 {
+		return
+	}
+	if round := r.rounds[id]; round != nil { // written again
+		at.seg.refs++
+		round.decision.seg.unref()
+		round.decision = at
 		return
 	}
 	if len(r.ring) < r.max {
