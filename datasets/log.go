@@ -83,7 +83,7 @@ func OpenLog(dir string, o LogOptions) (*Log, error) {
 }
 
 func (l *Log) create(name string) error {
-	if err := l.o.FS.MkdirAll(l.dir, 0o700); err != nil {
+	if err := disk.MakeFolder(l.o.FS, "/", l.dir); err != nil {
 		return err
 	}
 	f, err := l.o.FS.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -91,7 +91,7 @@ func (l *Log) create(name string) error {
 		return err
 	}
 	// What stands there already may come from a process that was killed before it had synced it.
-	return errors.Join(f.Sync(), f.Close(), l.o.FS.SyncDir(l.dir), l.o.FS.SyncDir(filepath.Dir(l.dir)))
+	return errors.Join(f.Sync(), f.Close(), l.o.FS.SyncDir(l.dir))
 }
 
 func (l *Log) truncate(name string, size int64) error {

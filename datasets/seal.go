@@ -13,9 +13,11 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
-// partTemp is a part on its way. There is one at a time, and what a crash leaves of it is overwritten by the next.
+// partTemp is a part on its way. There is one at a time, and what a crash leaves of it is removed by the next.
 const partTemp = ".tradewind-part.tmp"
 
 // partGroupRows is the number of rows in a row group of a sealed part; its rows are wider than a table's.
@@ -99,7 +101,7 @@ func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 	}
 	minAt := fromMicros(first)
 	folder := path.Join(string(kind), minAt.Format("dt=2006-01-02"), minAt.Format("hour=15"))
-	if err := l.makeFolder(folder); err != nil {
+	if err := disk.MakeFolder(l.o.FS, l.dir, filepath.Join(l.dir, filepath.FromSlash(folder))); err != nil {
 		return Part{}, err
 	}
 	file, err := createAtomic(l.o.FS, filepath.Join(l.dir, partTemp), "", 0o600)
@@ -153,24 +155,6 @@ func readBack[Row, Value any](l *Log, p *Part, want []Value, decode func(*Row) (
 		err = fmt.Errorf("%d rows of %d", n, len(want))
 	}
 	return err
-}
-
-// makeFolder makes a folder within the log durable, the names of its parents included. A folder that is there already is
-// no reason to skip that: a process that was killed may have made it and not come to syncing it.
-func (l *Log) makeFolder(folder string) error {
-	dir := filepath.Join(l.dir, filepath.FromSlash(folder))
-	if err := l.o.FS.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for d := filepath.Dir(dir); len(d) >= len(l.dir); d = filepath.Dir(d) {
-		if err := l.o.FS.SyncDir(d); err != nil {
-			return err
-		}
-		if d == l.dir {
-			break
-		}
-	}
-	return nil
 }
 
 // lastFeedback keeps the last value of each source.

@@ -29,9 +29,9 @@ type atomicFile struct {
 	n    int64
 }
 
-// createAtomic begins a file under the name temp, where whatever stands is overwritten: the rest of an earlier crash.
+// createAtomic begins a file under the name temp.
 func createAtomic(fsys disk.FS, temp, path string, mode os.FileMode) (*atomicFile, error) {
-	f, err := fsys.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	f, err := disk.Create(fsys, temp, mode)
 	if err != nil {
 		return nil, err
 	}

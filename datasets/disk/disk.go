@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -113,6 +114,34 @@ func (OS) Lock(name string) (io.Closer, error) {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return f, nil
+}
+
+// MakeFolder makes a folder durable, with the names of all its parents up to those in top, which is one of them. That a
+// folder is there already is no reason to skip that: a process that was killed may have made it and not come to syncing
+// it. Above a parent that may not be read nothing is ours to sync.
+func MakeFolder(fsys FS, top, dir string) error {
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	top = filepath.Clean(top)
+	for d := filepath.Clean(dir); d != top && d != filepath.Dir(d); {
+		d = filepath.Dir(d)
+		if err := fsys.SyncDir(d); errors.Is(err, fs.ErrPermission) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create makes a file that nothing else can be: what stands under its name, the rest of a crash, is removed and never
+// written over, because after a crash in a rename it may be the very file that was renamed.
+func Create(fsys FS, name string, perm fs.FileMode) (File, error) {
+	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 }
 
 // ReadFile returns the whole of a file.

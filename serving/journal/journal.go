@@ -110,11 +110,12 @@ type Journal struct {
 	recovered Recovery
 }
 
-// round is an open one: where its decision stands (nowhere while it is being written) and whether its outcome is on
-// its way.
+// round is an open one: where its decision stands (nowhere while it is being written), whether its outcome is on its way,
+// and, in recovery, where an outcome was found that lost the decision beside it.
 type round struct {
 	decision location
 	ending   bool
+	stray    location
 }
 
 // record is a frame before it has a sequence. Again marks a decision that replaces the one of an open round.
@@ -299,6 +300,11 @@ func (j *Journal) learn(kind Kind, id datasets.RoundID, at location) {
 		}
 		j.recent.decided(id, at)
 	case KindOutcome:
+		open := j.open[id]
+		if open != nil && open.decision.seg != at.seg {
+			open.stray = at // recovery alone sees this: rotation carries decisions along
+			break
+		}
 		delete(j.open, id)
 		j.recent.ended(id, at)
 	}

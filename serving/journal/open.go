@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	j := &Journal{o: o.withDefaults(), dir: dir, open: make(map[datasets.RoundID]*round), next: 1}
 	j.recent = recent{max: j.o.RecentMax, rounds: make(map[datasets.RoundID]*recentRound)}
 	j.dirty, j.synced = make(chan *segment, 1), make(chan struct{})
-	if err := j.o.FS.MkdirAll(dir, 0o700); err != nil {
+	if err := disk.MakeFolder(j.o.FS, "/", dir); err != nil {
 		return nil, fmt.Errorf("journal: making folder: %w", err)
 	}
 	lock, err := j.o.FS.Lock(filepath.Join(dir, "lock"))
@@ -124,14 +125,14 @@ func (j *Journal) recover() error {
 		}
 	}
 	j.recovered.Segments = len(firsts)
-	unknown, err := j.openRounds()
+	unended, err := j.openRounds()
 	if err != nil {
 		return err
 	}
 	if j.active, err = j.createSegment(j.next, nil); err != nil {
 		return err
 	}
-	return j.endUnknown(unknown)
+	return j.endRounds(unended)
 }
 
 // readSegment learns what a segment left by an earlier process holds.
@@ -172,58 +173,69 @@ func (j *Journal) readSegment(first uint64, last bool) error {
 	return errors.Join(err, f.Sync())
 }
 
-// openRounds reads the decisions of the rounds that have no outcome, in the order of writing.
-func (j *Journal) openRounds() ([]record, error) {
-	type found struct {
-		record
-		at location
-	}
-	var all []found
+// unended is a round that recovery has to end, with the outcome that it had where one was found.
+type unended struct {
+	id       datasets.RoundID
+	at       location
+	decision []byte
+	outcome  []byte
+}
+
+// openRounds reads the rounds that have no outcome beside their decision, in the order of writing.
+func (j *Journal) openRounds() ([]unended, error) {
+	var all []unended
 	for id, r := range j.open {
-		payload, err := r.decision.read()
+		u := unended{id: id, at: r.decision}
+		var err error
+		if u.decision, err = r.decision.read(); err == nil && r.stray.seg != nil {
+			u.outcome, err = r.stray.read()
+		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, found{record{kind: KindDecision, id: id, payload: payload, sum: payloadSum(payload)}, r.decision})
+		all = append(all, u)
 	}
-	slices.SortFunc(all, func(a, b found) int {
-		if a.at.seg != b.at.seg {
-			return int(int64(a.at.seg.first) - int64(b.at.seg.first))
-		}
-		return int(a.at.off - b.at.off)
+	slices.SortFunc(all, func(a, b unended) int {
+		return cmp.Or(cmp.Compare(a.at.seg.first, b.at.seg.first), cmp.Compare(a.at.off, b.at.off))
 	})
-	records := make([]record, len(all))
-	for i := range all {
-		records[i] = all[i].record
-	}
-	return records, nil
+	return all, nil
 }
 
-// endUnknown writes the open decisions again, each with an outcome of status unknown, in one write.
-func (j *Journal) endUnknown(decisions []record) error {
-	if len(decisions) == 0 {
+// endRounds writes the decisions of open rounds again, each with its outcome, in one write: the one that was found apart
+// from its decision, else one of status unknown.
+func (j *Journal) endRounds(rounds []unended) error {
+	if len(rounds) == 0 {
 		return nil
 	}
-	records := make([]record, 0, 2*len(decisions))
-	for _, r := range decisions {
-		var round datasets.Round
-		if err := json.Unmarshal(r.payload, &round.Decision); err != nil {
-			return fmt.Errorf("round %s: %w", r.id, err)
+	records := make([]record, 0, 2*len(rounds))
+	for _, r := range rounds {
+		if r.outcome == nil {
+			if err := j.endUnknown(&r); err != nil {
+				return fmt.Errorf("round %s: %w", r.id, err)
+			}
 		}
-		round.Outcome = datasets.Outcome{
-			RoundID: r.id, At: j.o.Now(), Status: datasets.Unknown,
-			Cost: round.Decision.Hold, CostStatus: costStatus(&round.Decision.Case, round.Decision.Action),
-		}
-		payload, err := round.Outcome.AppendJSON(nil)
-		if err != nil {
-			return fmt.Errorf("round %s: %w", r.id, err)
-		}
-		records = append(records, r, record{kind: KindOutcome, id: r.id, payload: payload, sum: payloadSum(payload)})
-		j.recovered.Unknown = append(j.recovered.Unknown, round)
+		records = append(records,
+			record{kind: KindDecision, id: r.id, payload: r.decision, sum: payloadSum(r.decision)},
+			record{kind: KindOutcome, id: r.id, payload: r.outcome, sum: payloadSum(r.outcome)})
 	}
 	j.io.Lock()
 	defer j.io.Unlock()
 	return j.commit(records)
+}
+
+// endUnknown gives a round the outcome that says that nobody knows.
+func (j *Journal) endUnknown(r *unended) (err error) {
+	var round datasets.Round
+	if err := json.Unmarshal(r.decision, &round.Decision); err != nil {
+		return err
+	}
+	round.Outcome = datasets.Outcome{
+		RoundID: r.id, At: j.o.Now(), Status: datasets.Unknown,
+		Cost: round.Decision.Hold, CostStatus: costStatus(&round.Decision.Case, round.Decision.Action),
+	}
+	j.recovered.Unknown = append(j.recovered.Unknown, round)
+	r.outcome, err = round.Outcome.AppendJSON(nil)
+	return err
 }
 
 // costStatus is unpriced where the arm that was chosen has no price: its hold says nothing.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
@@ -133,7 +132,7 @@ func (c *Checkpoint) write() error {
 		return err
 	}
 	aside := c.path + ".new"
-	f, err := c.fs.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := disk.Create(c.fs, aside, 0o600)
 	if err != nil {
 		return err
 	}
