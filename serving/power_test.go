@@ -393,7 +393,7 @@ func TestPowerLoss(t *testing.T) {
 	if s, err := strconv.ParseFloat(os.Getenv("TRADEWIND_TEST_SCALE"), 64); err == nil {
 		scale = s
 	}
-	points := uint64(100_000 * scale)
+	points := uint64(20_000 * scale)
 	const shards = 4
 	var done atomic.Uint64
 	t.Run("shards", func(t *testing.T) {

@@ -105,7 +105,7 @@ type Journal struct {
 
 	buffers   sync.Pool
 	sealer    sync.Mutex
-	dirty     chan *segment
+	dirty     chan struct{}
 	synced    chan struct{}
 	recovered Recovery
 }
@@ -359,7 +359,7 @@ func (j *Journal) write(records []record) ([]location, error) {
 	j.next += uint64(len(records))
 	if j.o.Sync == Write {
 		select {
-		case j.dirty <- j.active:
+		case j.dirty <- struct{}{}:
 		default: // an fsync is due anyway, and it will find these frames too
 		}
 	}
@@ -371,8 +371,10 @@ func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, 
 // syncLoop is the background fsync of mode Write.
 func (j *Journal) syncLoop() {
 	defer close(j.synced)
-	for seg := range j.dirty {
-		// The segment that was active when the signal was left may have been closed since, which synced it.
+	for range j.dirty {
+		j.io.Lock()
+		seg := j.active // what was active before it was synced when it was closed
+		j.io.Unlock()
 		if err := seg.f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
 			// After a failed fsync nobody knows which pages are on the disk. The next append leaves the segment alone.
 			seg.broken.Store(true)
@@ -394,13 +396,15 @@ func (j *Journal) Close() error {
 
 	j.writers.Wait()
 	j.io.Lock()
-	defer j.io.Unlock()
 	var err error
 	if len(j.owed) > 0 {
 		err = j.commit(nil)
 	}
+	j.io.Unlock()
 	close(j.dirty)
 	<-j.synced
+	j.io.Lock()
+	defer j.io.Unlock()
 	err = errors.Join(err, j.active.f.Sync())
 	j.mu.Lock()
 	j.recent.close()

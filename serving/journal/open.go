@@ -50,7 +50,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{o: o.withDefaults(), dir: dir, open: make(map[datasets.RoundID]*round), next: 1}
 	j.recent = recent{max: j.o.RecentMax, rounds: make(map[datasets.RoundID]*recentRound)}
-	j.dirty, j.synced = make(chan *segment, 1), make(chan struct{})
+	j.dirty, j.synced = make(chan struct{}, 1), make(chan struct{})
 	if err := disk.MakeFolder(j.o.FS, "/", dir); err != nil {
 		return nil, fmt.Errorf("journal: making folder: %w", err)
 	}

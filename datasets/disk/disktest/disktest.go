@@ -174,6 +174,7 @@ type Process struct {
 
 	d     *Disk
 	dead  bool
+	died  time.Time
 	ops   int
 	dieAt int
 }
@@ -217,6 +218,13 @@ func (p *Process) Dead() bool {
 	return p.dead
 }
 
+// DiedAt is when the process died in the operation that DieAt names; zero where it did not.
+func (p *Process) DiedAt() time.Time {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	return p.died
+}
+
 // step is the start of an operation that changes the disk. It needs the lock.
 func (p *Process) step() error {
 	if p.dead {
@@ -224,7 +232,7 @@ func (p *Process) step() error {
 	}
 	p.ops++
 	if p.ops == p.dieAt {
-		p.dead = true
+		p.dead, p.died = true, time.Now()
 		return ErrDead
 	}
 	return nil
