@@ -177,7 +177,7 @@ func TestNothingUnbookedIsDeleted(t *testing.T) {
 	}
 	b.start()
 	blocked := filepath.Join(b.dir, "ledger.json.new")
-	if err := os.Mkdir(blocked, 0o700); err != nil { // the file is written under this name first
+	if err := os.MkdirAll(filepath.Join(blocked, "full"), 0o700); err != nil { // the file is written under this name first
 		t.Fatal(err)
 	}
 	for range 40 {
@@ -187,7 +187,7 @@ func TestNothingUnbookedIsDeleted(t *testing.T) {
 		t.Error("sealed without a checkpoint")
 	}
 	b.crash("without a checkpoint")
-	if err := os.Remove(blocked); err != nil {
+	if err := os.RemoveAll(blocked); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.sealer.Finish(t.Context()); err != nil {
