@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
@@ -411,6 +412,14 @@ func TestTwoAnswers(t *testing.T) {
 	}
 }
 
+// panicking is the router with a bug.
+type panicking struct{ once func() }
+
+func (p panicking) Propose(dst *policy.Distribution, c *policy.Case) {
+	p.once()
+	policy.Router{}.Propose(dst, c)
+}
+
 // TestPanics puts a panic into each stage (P26): the request fails with 500, its money is accounted for, the next one
 // and those beside it go on.
 func TestPanics(t *testing.T) {
@@ -421,6 +430,7 @@ func TestPanics(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]setup{
+		"policy":       {options: serving.Options{Policy: panicking{once}}},
 		"draw":         {options: serving.Options{Uniform: func() float64 { once(); return 0.5 }}},
 		"hold":         {ledger: &brokenLedger{hold: func() error { once(); return nil }}},
 		"provider":     {},
@@ -453,7 +463,7 @@ func TestPanics(t *testing.T) {
 		} else {
 			a.wantError(500, openai.InternalError)
 		}
-		if rounds := w.rounds(); (name != "draw" && name != "hold") && (len(rounds) != 1 || rounds[0].Outcome.Status != datasets.Failed || rounds[0].Outcome.Cost == 0) {
+		if rounds := w.rounds(); (name != "policy" && name != "draw" && name != "hold") && (len(rounds) != 1 || rounds[0].Outcome.Status != datasets.Failed || rounds[0].Outcome.Cost == 0) {
 			t.Errorf("%s: %+v", name, rounds)
 		}
 		if !strings.Contains(w.log.String(), "panic in a request") {
@@ -464,4 +474,25 @@ func TestPanics(t *testing.T) {
 		}
 		w.chat(ask("auto", more)).wantOK()
 	}
+}
+
+// TestPanicWhileSettling: a bug in the books costs one request its end, and no money: the hold expires at its amount.
+func TestPanicWhileSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fired := false
+		w := newWorld(t, setup{unaudited: true, ledger: &brokenLedger{settle: func() {
+			if !fired {
+				fired = true
+				panic("scripted")
+			}
+		}}})
+		w.chat(ask("auto", ""))
+		w.chat(ask("auto", "")).wantOK()
+		if w.books.Open()["key"] != 1 || !strings.Contains(w.log.String(), "scripted") {
+			t.Errorf("%v open holds, log %s", w.books.Open(), w.log)
+		}
+		if n, err := w.books.Expire(t.Context(), time.Now().Add(time.Hour)); n != 1 || err != nil {
+			t.Errorf("%d holds expired, %v", n, err)
+		}
+	})
 }
