@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -227,6 +228,7 @@ func (j *Journal) append(r record) error {
 		<-done
 		return b.err
 	}
+	runtime.Gosched() // whoever is about to append joins: a write costs more than to wait for it
 	j.io.Lock()
 	j.mu.Lock()
 	j.pending = nil // nobody joins any more
