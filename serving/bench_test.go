@@ -2,13 +2,23 @@ package serving_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
@@ -36,26 +46,139 @@ var (
 	streamEvents = []string{delta("3"), delta("9"), delta("1"), finish, usageChunk, "[DONE]"}
 )
 
+// tenArms is a gateway with ten arms of ten providers that answer at once, and a request of 0.7 kB.
+func tenArms(b *testing.B, more string) (*world, string) {
+	prompt := strings.Repeat("Explain how a sail drives a boat against the wind, and why. ", 11)
+	arms := peers(10)
+	providers := map[string]upstream.Provider{}
+	for i := range arms {
+		arms[i].ID = catalog.ArmID(string(rune('a'+i)) + "/model")
+		providers[arms[i].ID.Provider()] = instant{}
+	}
+	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Epsilon: 0.05}, unaudited: true})
+	return w, `{"model":"auto","messages":[{"role":"user","content":"` + prompt + `"}]` + more + `}`
+}
+
+// send is one request from the handler down and back.
+func (w *world) send(body string) {
+	w.handler.ServeHTTP(&sink{http.Header{}}, httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(body)))
+}
+
 // BenchmarkChat is one request from the handler down and back: ten arms of ten providers, a prompt of 0.7 kB, the
 // journal on disk, a vendor that answers at once.
 func BenchmarkChat(b *testing.B) {
-	prompt := strings.Repeat("Explain how a sail drives a boat against the wind, and why. ", 11)
 	for name, more := range map[string]string{"whole": "", "stream": `,"stream":true`} {
 		b.Run(name, func(b *testing.B) {
-			arms := peers(10)
-			providers := map[string]upstream.Provider{}
-			for i := range arms {
-				arms[i].ID = catalog.ArmID(string(rune('a'+i)) + "/model")
-				providers[arms[i].ID.Provider()] = instant{}
-			}
-			w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Epsilon: 0.05}, unaudited: true})
-			body := `{"model":"auto","messages":[{"role":"user","content":"` + prompt + `"}]` + more + `}`
+			w, body := tenArms(b, more)
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				req := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(body))
-				w.handler.ServeHTTP(&sink{http.Header{}}, req)
+				w.send(body)
 			}
 		})
 	}
+}
+
+// BenchmarkBooks is what journal and ledger cost a request, with 64 at a time: hold, decision, settlement, outcome.
+func BenchmarkBooks(b *testing.B) {
+	const callers = 64
+	w, body := tenArms(b, "")
+	w.send(body)
+	one := w.rounds()[0]
+	ctx, chain := context.Background(), []ledger.AccountID{}
+	for _, scope := range []string{"key", "team", "org"} {
+		id := ledger.Account(scope, "bench", ledger.Month)
+		if chain = append(chain, id); w.books.SetLimit(ctx, id, ledger.Limit{Set: true, Amount: 1 << 60, Window: ledger.Month}) != nil {
+			b.Fatal("no account")
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			d, o := one.Decision, one.Outcome
+			for i := c; i < b.N; i += callers {
+				d.RoundID = datasets.RoundID(fmt.Sprintf("rnd_%026d", i))
+				o.RoundID = d.RoundID
+				id := ledger.HoldID(d.RoundID)
+				err := errors.Join(
+					w.books.Hold(ctx, id, chain, d.Hold, time.Now().Add(time.Minute)), w.journal.AppendDecision(ctx, &d),
+					w.books.Settle(ctx, id, o.Cost), w.journal.AppendOutcome(ctx, &o))
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkSealing compares the waits of requests while segments are sealed with those while none are, in turns and in one
+// run: 800 requests a second on a clock of their own, so that a request that comes late counts as late.
+func BenchmarkSealing(b *testing.B) {
+	w, body := tenArms(b, "")
+	log := must(datasets.OpenLog(filepath.Join(b.TempDir(), "log"), datasets.LogOptions{}))(b)
+	books := must(ledger.OpenCheckpoint(nil, filepath.Join(b.TempDir(), "ledger.json")))(b)
+	sealer := &serving.Sealer{Journal: w.journal, Log: log, Books: books, Logger: slog.New(slog.DiscardHandler)}
+	fill := func() { // what a busy minute leaves to seal
+		for range 2000 {
+			w.send(body)
+		}
+	}
+	var without, during []time.Duration
+	for b.Loop() {
+		fill()
+		without = append(without, w.waits(body, time.Second, func() {})...)
+		during = append(during, w.waits(body, 0, func() {
+			if err := sealer.Finish(context.Background()); err != nil {
+				b.Error(err)
+			}
+		})...)
+	}
+	for name, waits := range map[string][]time.Duration{"without": without, "during": during} {
+		slices.Sort(waits)
+		b.ReportMetric(float64(waits[len(waits)/2].Microseconds()), "p50-us-"+name)
+		b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds()), "p99-us-"+name)
+	}
+	b.ReportMetric(float64(during[len(during)*99/100])/float64(without[len(without)*99/100]), "p99-ratio")
+}
+
+// waits sends requests while work is done, for at least the time given, and says how long each took from when it was due.
+func (w *world) waits(body string, atLeast time.Duration, work func()) (all []time.Duration) {
+	const callers, every = 8, 10 * time.Millisecond
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	done := make(chan struct{})
+	for c := range callers {
+		wg.Go(func() {
+			due := time.Now().Add(time.Duration(c) * every / callers)
+			for ; ; due = due.Add(every) {
+				select {
+				case <-done:
+					return
+				case <-time.After(time.Until(due)):
+				}
+				w.send(body)
+				took := time.Since(due)
+				mu.Lock()
+				all = append(all, took)
+				mu.Unlock()
+			}
+		})
+	}
+	begin := time.Now()
+	work()
+	time.Sleep(atLeast - time.Since(begin))
+	close(done)
+	wg.Wait()
+	return all
 }
