@@ -33,11 +33,11 @@ const (
 	killAnswer = catalog.Nanodollars(210_000)
 	killKey    = "sk-tw-kill-0123456789abcdef"
 	// killBudget is the key's, in whole dollars; the team and the organization have more.
-	killBudget = 1000
+	killBudget = 100_000
 	killBooks  = `journal: {segment_bytes: 200000}
-keys: [{name: kill, key: ` + killKey + `, org: o, team: t, log: full, budget_usd: {total: 1000, month: 2000}}]
-teams: [{name: t, org: o, budget_usd: {total: 3000}}]
-orgs: [{name: o, budget_usd: {total: 4000}}]
+keys: [{name: kill, key: ` + killKey + `, org: o, team: t, log: full, budget_usd: {total: 100000, month: 200000}}]
+teams: [{name: t, org: o, budget_usd: {total: 300000}}]
+orgs: [{name: o, budget_usd: {total: 400000}}]
 `
 )
 
@@ -54,6 +54,13 @@ func (a *auditor) see(prompt string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seen[prompt]++
+}
+
+// asked is how many prompts the vendor has seen.
+func (a *auditor) asked() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.seen)
 }
 
 func (a *auditor) answer(prompt string) {
@@ -159,8 +166,11 @@ func (a *auditor) request(ctx context.Context, client *http.Client, addr, prompt
 	return err == nil && resp.StatusCode == http.StatusOK && (!stream || strings.HasSuffix(string(text), "data: [DONE]\n\n"))
 }
 
+// TestKill is P1: 1,000 kills and a million requests at TRADEWIND_TEST_SCALE=1. Each process serves a random number of
+// requests before its end, on average a thousand, and 150 where the scale is small.
 func TestKill(t *testing.T) {
-	kills := scaled(t, 1000, 10)
+	kills := scaled(t, 1000, 25)
+	requests := scaled(t, 2000, 300)
 	a := &auditor{seen: map[string]int{}, answered: map[string]bool{}}
 	upstream := httptest.NewServer(http.HandlerFunc(a.vendor))
 	defer upstream.Close()
@@ -172,7 +182,9 @@ func TestKill(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var clients sync.WaitGroup
 		clients.Go(func() { a.load(ctx, p, n) })
-		time.Sleep(time.Duration(20+rand.IntN(160)) * time.Millisecond)
+		for until, deadline := a.asked()+rand.IntN(requests), time.Now().Add(30*time.Second); a.asked() < until && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
 		if err := p.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
