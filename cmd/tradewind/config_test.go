@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -214,4 +215,27 @@ func TestClientGone(t *testing.T) {
 	if len(all) != 1 || all[0].Outcome.Status != datasets.ClientGone || all[0].Outcome.Cost <= 0 {
 		t.Errorf("the log holds %+v, want one round whose client left and whose token is paid", all)
 	}
+}
+
+// FuzzConfig looks for panics, and for a value of the environment that reaches the structure.
+func FuzzConfig(f *testing.F) {
+	for _, text := range []string{
+		"listen: 127.0.0.1:0\nkeys: [{key: \"${KEY}\", budget_usd: {day: 5}}]\n", "---\nrouting: {epsilon: 0.1, strategy: \"${S:-cost}\"}\n",
+		"providers:\n  - name: a\n    models: [b, {name: c, input_usd_per_mtok: 1, output_usd_per_mtok: 2}]\n", "a: &a [*a]\n", "<<: {listen: x}\n", "? [a]\n: b\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 1<<16 {
+			return
+		}
+		c := &config{}
+		if parseConfig(c, text, func(string) string { return "}]\nmetrics: {public: true}\n" }) != nil {
+			return
+		}
+		if c.Metrics.Public && !bytes.Contains(text, []byte("public")) {
+			t.Errorf("%q made the metrics public", text)
+		}
+		_ = c.validate()
+	})
 }
