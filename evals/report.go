@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -39,6 +40,8 @@ type Options struct {
 	Seed         uint64
 	Resamples    int
 	Workers      int
+	// Draws is how often calibration rows are drawn for each quality target; 0 is 300.
+	Draws int
 	// Pairs are pairs of arms, the strong one first, to report APGR and CPT for; a table of two arms always has one.
 	Pairs [][2]catalog.ArmID
 	// Prices names the price sheet, Artifacts the digests judged, Command the command line. They are printed as they are.
@@ -52,7 +55,8 @@ func (o *Options) Validate() error {
 	if o.Folds < 0 || o.Folds == 1 || o.Folds > FoldsMax {
 		return fmt.Errorf("evals: %d folds are not between 2 and %d", o.Folds, FoldsMax)
 	}
-	return o.bootstrap().Validate()
+	draws := bench.GuaranteeOptions{Draws: o.Draws}
+	return errors.Join(o.bootstrap().Validate(), draws.Validate())
 }
 
 func (o *Options) bootstrap() bench.BootstrapOptions {
@@ -103,7 +107,10 @@ type Report struct {
 	Tasks       []TaskRow        `json:"tasks"`
 	Calibration []CalibrationRow `json:"calibration,omitempty"`
 	Tokens      []TokensRow      `json:"tokens,omitempty"`
-	Curves      []Curve          `json:"curves,omitempty"`
+	// Guarantees and Pacing are what quality targets and cost targets came to.
+	Guarantees []GuaranteeRow `json:"guarantees,omitempty"`
+	Pacing     []PacingRow    `json:"pacing,omitempty"`
+	Curves     []Curve        `json:"curves,omitempty"`
 }
 
 // Verdict is the first sentence of a report.
@@ -157,6 +164,12 @@ func Evaluate(ctx context.Context, table *datasets.Table, preds []bench.Predicti
 	}
 	r := &Report{Header: s.header(table), Arms: s.arms(), Routers: s.rows()}
 	if r.Pairs, err = s.pairs(); err != nil {
+		return nil, err
+	}
+	if r.Guarantees, err = s.guarantees(ctx); err != nil {
+		return nil, err
+	}
+	if r.Pacing, err = s.pacing(); err != nil {
 		return nil, err
 	}
 	r.Tasks, r.Calibration, r.Tokens, r.Curves = s.tasks(), s.calibration(), s.tokens(), s.curves()

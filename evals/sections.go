@@ -31,6 +31,9 @@ func (r *Report) sections() []section {
 	if len(r.Pairs) > 0 {
 		out = append(out, r.pairTable())
 	}
+	if len(r.Guarantees) > 0 {
+		out = append(out, r.evidence())
+	}
 	return append(out, r.taskTables(), r.calibrationTables(), r.constantTable())
 }
 

@@ -116,6 +116,7 @@ type evalCmd struct {
 	JSON         bool     `help:"Print the report as JSON."`
 	Seed         int64    `help:"Seed of training and of the bootstrap."`
 	Resamples    int      `help:"Bootstrap resamples; default 1,000."`
+	Draws        int      `help:"Draws of calibration rows for each quality target; default 300."`
 }
 
 // Run compares routers on one table.
@@ -127,7 +128,7 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	options := evals.Options{
-		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples,
+		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples, Draws: e.Draws,
 		Command: "tradewind " + strings.Join(m.Args, " "),
 	}
 	if err := e.unseen(table); err != nil {
