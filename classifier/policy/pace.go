@@ -11,10 +11,15 @@ type CostPoint struct {
 	CostUSD float64 `json:"cost_usd"`
 }
 
+// PaceReserve is the share of a budget that a pacer does not plan to spend: about what one long answer of a dear arm can
+// cost at the end of a window, when nothing follows that could make up for it.
+const PaceReserve = 0.02
+
 // Pacer keeps a window of requests to a budget. Before each request it asks what is left for each of those that are still
 // to come, and sets the price of a dollar to that at which a prompt is forecast to cost as much: dearer as money runs
 // ahead of plan, cheaper again as it falls behind. So an error of the forecast is corrected by the requests that follow it
-// within the window, and only that of the last few is left. It is no hard stop: that is the ledger.
+// within the window, and only that of the last few is left, for which PaceReserve is kept back. It is no hard stop: that
+// is the ledger.
 type Pacer struct {
 	// Curve holds rising Lambdas with falling costs. It is made of forecasts, at the prices of the day.
 	Curve []CostPoint
@@ -34,7 +39,7 @@ func (p *Pacer) Lambda(spent float64, done int) float64 {
 	if done >= p.Requests {
 		return last
 	}
-	share := (p.BudgetUSD - spent) / float64(p.Requests-done)
+	share := ((1-PaceReserve)*p.BudgetUSD - spent) / float64(p.Requests-done)
 	k, _ := slices.BinarySearchFunc(p.Curve, share, func(c CostPoint, share float64) int { return cmp.Compare(share, c.CostUSD) })
 	if k == len(p.Curve) {
 		return last

@@ -3,7 +3,7 @@ package policy
 import "testing"
 
 func TestPacer(t *testing.T) {
-	p := Pacer{Curve: []CostPoint{{0, 10}, {1, 8}, {2, 8}, {4, 3}, {8, 1}}, BudgetUSD: 800, Requests: 100}
+	p := Pacer{Curve: []CostPoint{{0, 10}, {1, 8}, {2, 8}, {4, 3}, {8, 1}}, BudgetUSD: 800 / (1 - PaceReserve), Requests: 100}
 	for _, c := range []struct {
 		name  string
 		spent float64
