@@ -20,6 +20,9 @@ type GuaranteeRow struct {
 	Cost   Num    `json:"relative_cost"`
 	Broken Num    `json:"broken"`
 	PlugIn Num    `json:"broken_without_certificate"`
+	Score  Num    `json:"score"`
+	// Shares are the mean shares of the arms.
+	Shares []Share `json:"shares"`
 	// Hindsight is the share that could have been routed, had one known the whole table.
 	Hindsight Num `json:"share_in_hindsight"`
 }
@@ -49,10 +52,14 @@ func (s *study) guarantees(ctx context.Context) ([]GuaranteeRow, error) {
 			return nil, err
 		}
 		for _, g := range all {
-			out = append(out, GuaranteeRow{
+			row := GuaranteeRow{
 				Router: s.who[k].Trace.Name, Target: Num(g.Target), Rows: g.Rows, Draws: g.Draws, Left: Num(g.Left), Cost: Num(g.Cost),
-				Broken: Num(g.Broken), PlugIn: Num(g.PlugIn), Hindsight: Num(g.Hindsight),
-			})
+				Broken: Num(g.Broken), PlugIn: Num(g.PlugIn), Hindsight: Num(g.Hindsight), Score: Num(g.Score),
+			}
+			for j, share := range g.Shares {
+				row.Shares = append(row.Shares, Share{s.m.Arms[j], Num(share)})
+			}
+			out = append(out, row)
 		}
 	}
 	return out, nil

@@ -40,6 +40,12 @@ type Options struct {
 	Seed         uint64
 	Resamples    int
 	Workers      int
+	// Price says what an arm costs, for the bill; nil makes none. Volume is the month's traffic; zero is a billion tokens, a
+	// quarter of them prompts.
+	Price  func(catalog.ArmID) (Price, bool)
+	Volume Volume
+	// NoText leaves out the decisions that are shown with their prompts.
+	NoText bool
 	// Draws is how often calibration rows are drawn for each quality target; 0 is 300.
 	Draws int
 	// Pairs are pairs of arms, the strong one first, to report APGR and CPT for; a table of two arms always has one.
@@ -54,6 +60,9 @@ type Options struct {
 func (o *Options) Validate() error {
 	if o.Folds < 0 || o.Folds == 1 || o.Folds > FoldsMax {
 		return fmt.Errorf("evals: %d folds are not between 2 and %d", o.Folds, FoldsMax)
+	}
+	if v := o.Volume; v.Tokens < 0 || !(v.InputShare >= 0 && v.InputShare <= 1) {
+		return fmt.Errorf("evals: %v tokens with a share of %v prompts cannot be", v.Tokens, v.InputShare)
 	}
 	draws := bench.GuaranteeOptions{Draws: o.Draws}
 	return errors.Join(o.bootstrap().Validate(), draws.Validate())
@@ -110,6 +119,8 @@ type Report struct {
 	// Guarantees and Pacing are what quality targets and cost targets came to.
 	Guarantees []GuaranteeRow `json:"guarantees,omitempty"`
 	Pacing     []PacingRow    `json:"pacing,omitempty"`
+	Bill       []BillRow      `json:"bill,omitempty"`
+	Examples   []Example      `json:"examples,omitempty"`
 	Curves     []Curve        `json:"curves,omitempty"`
 }
 
@@ -117,7 +128,9 @@ type Report struct {
 type Verdict struct {
 	Routes bool   `json:"routes"`
 	Router string `json:"router,omitempty"`
-	Text   string `json:"text"`
+	// Tasks are those to route where the whole is not worth routing.
+	Tasks []string `json:"tasks,omitempty"`
+	Text  string   `json:"text"`
 	// Notes say what the sentence leaves out: no gain over length, folds of tasks, prompts left out.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -138,6 +151,7 @@ type Header struct {
 	Seed         uint64          `json:"seed"`
 	Resamples    int             `json:"resamples"`
 	Prices       string          `json:"prices,omitempty"`
+	Volume       Volume          `json:"volume,omitzero"`
 	Artifacts    []string        `json:"artifacts,omitempty"`
 	Command      string          `json:"command,omitempty"`
 }
@@ -171,6 +185,10 @@ func Evaluate(ctx context.Context, table *datasets.Table, preds []bench.Predicti
 	}
 	if r.Pacing, err = s.pacing(); err != nil {
 		return nil, err
+	}
+	r.Bill = s.bill(r)
+	if !o.NoText {
+		r.Examples = s.examples(table)
 	}
 	r.Tasks, r.Calibration, r.Tokens, r.Curves = s.tasks(), s.calibration(), s.tokens(), s.curves()
 	r.Verdict = verdict(r)

@@ -61,6 +61,9 @@ func evaluate(t testing.TB, tab *datasets.Table, o Options, preds ...bench.Predi
 	if o.Resamples == 0 {
 		o.Resamples = 100
 	}
+	if o.Draws == 0 {
+		o.Draws = 10
+	}
 	r, err := Evaluate(t.Context(), tab, preds, o)
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +98,77 @@ func TestVerdict(t *testing.T) {
 	}
 	if r = evaluate(t, tab, Options{}); r.Verdict.Routes || !strings.HasPrefix(r.Verdict.Text, "no router was judged") {
 		t.Errorf("verdict without a router = %+v", r.Verdict)
+	}
+}
+
+// TestVerdictByTask: a router that is good on one task and bad on the others is worth that task.
+func TestVerdictByTask(t *testing.T) {
+	tab := world(1600)
+	for i := range tab.Prompts { // on task_0 the cheap arm is perfect, and the router knows; elsewhere it throws dice
+		if tab.Prompts[i].Dataset == "task_0" {
+			tab.Score[tab.At(i, 0)] = 1
+		}
+	}
+	bad, good := router(tab, "half", false), router(tab, "good", true)
+	for i := range tab.Prompts {
+		if tab.Prompts[i].Dataset == "task_0" {
+			copy(bad.Score[3*i:3*i+3], good.Score[3*i:3*i+3])
+		}
+	}
+	r := evaluate(t, tab, Options{}, bad)
+	if r.Verdict.Routes || len(r.Verdict.Tasks) != 1 || !strings.HasPrefix(r.Verdict.Text, "route only these tasks: task_0; ") {
+		t.Errorf("verdict = %+v", r.Verdict)
+	}
+}
+
+// TestBill holds the example that everybody can check: a billion tokens, a quarter of them prompts, at 5 and 25 dollars a
+// million are 20,000 dollars; and a router's bill lies between those of its arms.
+func TestBill(t *testing.T) {
+	tab := world(1200)
+	prices := map[catalog.ArmID]Price{tab.Arms[0]: {Input: 1, Output: 1}, tab.Arms[1]: {Input: 1, Output: 2}, tab.Arms[2]: {Input: 5, Output: 25}}
+	o := Options{Draws: 20, Price: func(a catalog.ArmID) (Price, bool) { p, ok := prices[a]; return p, ok }}
+	r := evaluate(t, tab, o, router(tab, "good", true))
+	if r.Bill[0].Name != "sim/strong|est" || r.Bill[0].USD != 20_000 || r.Bill[0].Relative != 1 || len(r.Bill) != 6 {
+		t.Fatalf("got %+v", r.Bill)
+	}
+	for _, b := range r.Bill[3:] {
+		if b.Kind != KindRouter || !(b.USD >= 1000 && b.USD < 20_000) || b.Relative < b.Target {
+			t.Errorf("got %+v", b)
+		}
+	}
+	delete(prices, tab.Arms[0])
+	for _, b := range evaluate(t, tab, o, router(tab, "good", true)).Bill {
+		if b.Name == "sim/cheap" && b.USD.Known() {
+			t.Errorf("an arm without a price costs %v", b.USD)
+		}
+	}
+	if thousands(1234567) != "1,234,567" || thousands(999) != "999" || thousands(0) != "0" {
+		t.Error(thousands(1234567), thousands(999), thousands(0))
+	}
+}
+
+// TestExamples: every kind is shown, they say what is in the table, and NoText keeps prompts out of every form.
+func TestExamples(t *testing.T) {
+	tab := world(1200)
+	for i := range tab.Prompts {
+		tab.Prompts[i].Text = "secret " + tab.Prompts[i].Text + " question"
+	}
+	r := evaluate(t, tab, Options{}, router(tab, "good", true))
+	kinds := map[string]int{}
+	for _, e := range r.Examples {
+		kinds[e.What]++
+		if (e.Arm == e.Best) != (e.What == "stays") || e.Router != "good" || !strings.HasSuffix(e.Prompt, "question") || len([]rune(e.Prompt)) > exampleTextMax+1 {
+			t.Errorf("got %+v", e)
+		}
+	}
+	for _, kind := range kindsOfExample {
+		if kinds[kind] != examplesOfKind {
+			t.Errorf("%d examples of %q", kinds[kind], kind)
+		}
+	}
+	var page bytes.Buffer
+	if err := evaluate(t, tab, Options{NoText: true}, router(tab, "good", true)).WriteHTML(&page); err != nil || strings.Contains(page.String(), "question") {
+		t.Errorf("prompts in a report without text, %v", err)
 	}
 }
 

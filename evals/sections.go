@@ -34,6 +34,12 @@ func (r *Report) sections() []section {
 	if len(r.Guarantees) > 0 {
 		out = append(out, r.evidence())
 	}
+	if len(r.Bill) > 0 {
+		out = append(out, r.billTable())
+	}
+	if len(r.Examples) > 0 {
+		out = append(out, r.exampleTable())
+	}
 	return append(out, r.taskTables(), r.calibrationTables(), r.constantTable())
 }
 

@@ -138,7 +138,7 @@ func (s *study) header(t *datasets.Table) Header {
 	h := Header{
 		Table: t.Name, SHA256: t.SHA256, Prompts: m.N(), Tasks: len(m.TaskNames()), Pool: s.o.Pool, Arms: m.Arms, Left: m.Left,
 		UnknownCosts: Num(float64(m.Left.UnknownCosts) / float64(m.Left.Cells)), Priced: m.Priced(), Folds: m.Folds,
-		LeaveTaskOut: s.o.LeaveTaskOut, Seed: s.o.Seed, Resamples: s.samples.Len(), Prices: s.o.Prices,
+		LeaveTaskOut: s.o.LeaveTaskOut, Seed: s.o.Seed, Resamples: s.samples.Len(), Prices: s.o.Prices, Volume: s.o.Volume,
 		Artifacts: s.o.Artifacts, Command: s.o.Command,
 	}
 	return h

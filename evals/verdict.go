@@ -3,6 +3,11 @@ package evals
 import (
 	"fmt"
 	"math"
+	"strings"
+
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/tradewind-llm/tradewind/evals/bench"
 )
 
 // verdict says in one sentence whether to route. A router routes where its whole curve beats every mix of constants
@@ -18,6 +23,12 @@ func verdict(r *Report) Verdict {
 	}
 	byCurve, byScore := row.Gain.Low > 0, row.Lead.Low > 0
 	v.Routes = byCurve || byScore
+	if tasks := worthwhile(r, row.Name); !v.Routes && len(tasks) > 0 {
+		v.Router, v.Tasks = row.Name, tasks
+		v.Text = fmt.Sprintf("route only these tasks: %s; on them %s scores higher than the best constant, over all prompts it does not pay (%s)",
+			strings.Join(tasks, ", "), row.Name, signedInterval(row.Lead))
+		return v
+	}
 	if !v.Routes {
 		v.Text = fmt.Sprintf("do not route: no router beats the constant %s here", best)
 		if row.Gain.Value.Known() {
@@ -42,6 +53,27 @@ func verdict(r *Report) Verdict {
 		v.Notes = append([]string{fmt.Sprintf("%s is not clearly better than prompt length alone (difference %s)", row.Name, signedInterval(row.OverLength))}, v.Notes...)
 	}
 	return v
+}
+
+// worthwhile are the tasks on which a router's score, at λ = 0, is above that of the fallback that its training rows would
+// have named: by a one-sided test at 2.5 % over all tasks together (Bonferroni), so that many tasks do not find one by luck.
+func worthwhile(r *Report, router string) (tasks []string) {
+	tested := 0
+	for _, t := range r.Tasks {
+		if t.Router == router && t.Prompts >= bench.TaskMin {
+			tested++
+		}
+	}
+	if tested == 0 {
+		return nil
+	}
+	z := distuv.UnitNormal.Quantile(1 - 0.025/float64(tested))
+	for _, t := range r.Tasks {
+		if t.Router == router && t.Prompts >= bench.TaskMin && float64(t.Lead)-z*float64(t.LeadSE) > 0 {
+			tasks = append(tasks, t.Task)
+		}
+	}
+	return tasks
 }
 
 // champion is the router with the highest lower bound: of the gain where costs are known, of the lead where they are not.

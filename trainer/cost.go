@@ -64,3 +64,15 @@ func (p *prices) forecast(dst []float64, t *datasets.Table, i, estimated int, to
 		}
 	}
 }
+
+// ImpliedPrices are the prices of an input and an output token, in dollars a million, that a table's costs imply for each
+// of its arms; NaN where it has no costs.
+func ImpliedPrices(t *datasets.Table) (input, output []float64) {
+	p := newPrices(t)
+	for j := range p.input {
+		if p.input[j], p.output[j] = 1e6*p.input[j], 1e6*p.output[j]; !(p.mean[j] >= 0) || p.input[j]+p.output[j] == 0 {
+			p.input[j], p.output[j] = math.NaN(), math.NaN()
+		}
+	}
+	return p.input, p.output
+}

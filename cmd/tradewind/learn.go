@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/tradewind-llm/tradewind/evals"
 	"github.com/tradewind-llm/tradewind/evals/bench"
 	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/trainer"
 )
 
@@ -117,6 +119,9 @@ type evalCmd struct {
 	Seed         int64    `help:"Seed of training and of the bootstrap."`
 	Resamples    int      `help:"Bootstrap resamples; default 1,000."`
 	Draws        int      `help:"Draws of calibration rows for each quality target; default 300."`
+	NoText       bool     `help:"Leave the prompts of example decisions out of the report."`
+	Volume       float64  `help:"Tokens a month, for the bill." default:"1e9"`
+	InputShare   float64  `help:"Share of them that are prompts." default:"0.25"`
 }
 
 // Run compares routers on one table.
@@ -128,9 +133,13 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	options := evals.Options{
-		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples, Draws: e.Draws,
+		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples, Draws: e.Draws, NoText: e.NoText,
 		Command: "tradewind " + strings.Join(m.Args, " "),
 	}
+	if options.Price, err = prices(table); err != nil {
+		return err
+	}
+	options.Volume = evals.Volume{Tokens: e.Volume, InputShare: e.InputShare}
 	if err := e.unseen(table); err != nil {
 		return err
 	}
@@ -158,6 +167,22 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		_, err = fmt.Fprintf(m.Stdout, "\nThe picture and all tables: %s\n", filepath.Join(e.Out, "report.html"))
 	}
 	return err
+}
+
+// prices are those of the catalog, and for an arm that it does not know those that the table's own costs imply.
+func prices(table *datasets.Table) (func(catalog.ArmID) (evals.Price, bool), error) {
+	c, err := catalog.Default()
+	if err != nil {
+		return nil, err
+	}
+	input, output := trainer.ImpliedPrices(table)
+	return func(arm catalog.ArmID) (evals.Price, bool) {
+		if p, ok := evals.PriceOf(c, arm); ok {
+			return p, true
+		}
+		j := slices.Index(table.Arms, arm)
+		return evals.Price{Input: input[j], Output: output[j]}, input[j] == input[j]
+	}, nil
 }
 
 // unseen refuses to judge a router on the table that it was trained on: every learner shines there.

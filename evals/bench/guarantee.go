@@ -113,6 +113,9 @@ type Guarantee struct {
 	// Left is the mean share of prompts that leave the fallback, Cost the mean cost as a share of the fallback's (NaN where
 	// costs are unknown), Broken the share of draws in which the promise does not hold on the whole table.
 	Left, Cost, Broken float64
+	// Score is the mean score, and Shares the mean share of each arm.
+	Score  float64
+	Shares []float64
 	// Hindsight is the share that leaves the fallback on the boldest rung that keeps the target, by the whole table;
 	// PlugIn is Broken for a router that believes the calibration mean instead of a certificate.
 	Hindsight, PlugIn float64
@@ -176,6 +179,7 @@ type climber struct {
 	choices  [][]int
 	mean     []Point // of each rung, and of the fallback at the end
 	left     []float64
+	shares   [][]float64 // of each rung and at the end of the fallback, by arm
 }
 
 // Guarantees measures every combination of targets and rows for one router. The fallback is the best constant of the
@@ -187,20 +191,21 @@ func Guarantees(ctx context.Context, m *Matrix, p *Predictions, o GuaranteeOptio
 	o = o.withDefaults()
 	c := &climber{m: m, fallback: Best(m.Constants(nil))}
 	for _, r := range Ladder(m, p, c.fallback, guaranteeSteps) {
-		choice := make([]int, m.N())
-		left := 0.0
+		choice, shares := make([]int, m.N()), make([]float64, len(m.Arms))
 		for i := range choice {
-			if choice[i] = r.Choice(m, p, i, c.fallback); choice[i] != c.fallback {
-				left++
-			}
+			choice[i] = r.Choice(m, p, i, c.fallback)
+			shares[choice[i]] += 1 / float64(m.N())
 		}
-		c.choices, c.mean, c.left = append(c.choices, choice), append(c.mean, m.Mean(choice, nil)), append(c.left, left/float64(m.N()))
+		c.choices, c.mean = append(c.choices, choice), append(c.mean, m.Mean(choice, nil))
+		c.shares, c.left = append(c.shares, shares), append(c.left, 1-shares[c.fallback])
 	}
-	c.mean = append(c.mean, m.Constants(nil)[c.fallback])
+	all := make([]float64, len(m.Arms))
+	all[c.fallback] = 1
+	c.mean, c.shares = append(c.mean, m.Constants(nil)[c.fallback]), append(c.shares, all)
 	var out []Guarantee
 	for _, n := range o.Rows {
 		for _, t := range o.Targets {
-			out = append(out, Guarantee{Target: t, Rows: n, Draws: o.Draws})
+			out = append(out, Guarantee{Target: t, Rows: n, Draws: o.Draws, Shares: make([]float64, len(m.Arms))})
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -251,13 +256,19 @@ func (c *climber) measure(ctx context.Context, g *Guarantee, o *GuaranteeOptions
 
 // judge adds one draw: which rung was certified, and which the mean alone would have believed in.
 func (c *climber) judge(g *Guarantee, certified, believed int, truth, weight float64) {
-	at := c.mean[len(c.choices)]
-	if certified >= 0 {
-		at = c.mean[certified]
-		g.Left += weight * c.left[certified]
+	none := len(c.choices)
+	if certified < 0 {
+		certified = none
 	}
-	g.Cost += weight * at.Cost / c.mean[len(c.choices)].Cost
-	if at.Score < truth {
+	g.Score += weight * c.mean[certified].Score
+	g.Cost += weight * c.mean[certified].Cost / c.mean[none].Cost
+	for j, share := range c.shares[certified] {
+		g.Shares[j] += weight * share
+		if j != c.fallback {
+			g.Left += weight * share
+		}
+	}
+	if c.mean[certified].Score < truth {
 		g.Broken += weight
 	}
 	if believed >= 0 && c.mean[believed].Score < truth {
