@@ -17,6 +17,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/tradewind-llm/tradewind/datasets/columnar"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"pgregory.net/rapid"
 )
 
@@ -114,7 +115,9 @@ func TestSealTwiceAddsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	manifest := readFile(t, dir, manifestName)
-	again, err := openLog(t, dir).Seal(sampleRounds(50))
+	l.Close()
+	l = openLog(t, dir)
+	again, err := l.Seal(sampleRounds(50))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,19 +156,28 @@ func TestSealRefuses(t *testing.T) {
 	if len(l.Parts()) != 0 {
 		t.Errorf("got parts %v, want none", l.Parts())
 	}
-	other := openLog(t, dir)
-	if _, err := other.Seal(sampleRounds(2)); err != nil {
-		t.Fatal(err)
+	var busy *disk.InUseError
+	if _, err := OpenLog(dir, LogOptions{}); !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("a second writer: got %v, want an InUseError of process %d", err, os.Getpid())
 	}
+	writeFile(t, filepath.Join(dir, manifestName), []byte("{}\n")) // by one that knows of no lock
 	if _, err := l.Seal(sampleRounds(3)); err == nil || !strings.Contains(err.Error(), "another process") {
-		t.Errorf("a second writer: got %v", err)
+		t.Errorf("a manifest of someone else: got %v", err)
 	}
+	writeFile(t, filepath.Join(dir, manifestName), nil)
 	readOnly, err := OpenLog(dir, LogOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readOnly.Seal(sampleRounds(3)); err == nil {
 		t.Error("a read-only log sealed")
+	}
+	if _, err := readOnly.Compact(context.Background(), CompactOptions{}); err == nil {
+		t.Error("a read-only log was compacted")
+	}
+	l.Close()
+	if _, err := l.Seal(sampleRounds(3)); err == nil {
+		t.Error("a closed log sealed")
 	}
 	if _, err := OpenLog(filepath.Join(dir, "absent"), LogOptions{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, os.ErrNotExist)
@@ -241,6 +253,7 @@ func TestLogDamagedManifest(t *testing.T) {
 		}
 	})
 	writeFile(t, path, whole)
+	l.Close()
 	if head := openLog(t, dir).Head(); head != l.Head() || len(head) != 64 {
 		t.Errorf("got head %s, want %s", head, l.Head())
 	}
@@ -253,6 +266,7 @@ func TestLogCrashes(t *testing.T) {
 	whole := readFile(t, path)
 	first := int64(bytes.IndexByte(whole, '\n') + 1)
 	parts := l.Parts()
+	l.Close()
 	for cut := first; cut < int64(len(whole)); cut += 7 {
 		writeFile(t, path, whole[:cut])
 		l := openLog(t, dir)
@@ -275,6 +289,7 @@ func TestLogCrashes(t *testing.T) {
 		if orphans, _ := l.Orphans(); len(orphans) != 0 || !bytes.Equal(readFile(t, path), whole) {
 			t.Fatalf("cut at %d: sealing again left orphans %v or another manifest", cut, orphans)
 		}
+		l.Close()
 	}
 }
 
