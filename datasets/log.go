@@ -55,8 +55,8 @@ type Log struct {
 // lockName is the file that one writing process holds.
 const lockName = "lock"
 
-// isLog reports whether a folder holds a manifest.
-func isLog(dir string) bool {
+// IsLog reports whether a folder holds a manifest.
+func IsLog(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, manifestName))
 	return err == nil && info.Mode().IsRegular()
 }
