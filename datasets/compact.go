@@ -209,7 +209,7 @@ func (l *Log) mergeRun(ctx context.Context, run []Part, p *pace) error {
 
 // mergeRows writes the rows of a run into one file, which arrives durable and compared with its sources.
 func mergeRows[Row any](ctx context.Context, l *Log, run []Part, p *pace) (Part, error) {
-	w, err := createPart[Row](l, mergeTemp)
+	w, err := createPart[Row](l, mergeTemp, &l.merging)
 	if err != nil {
 		return Part{}, err
 	}

@@ -528,7 +528,7 @@ func TestCompactNewer(t *testing.T) {
 	at := func(r *newer) int64 { return r.At }
 	for i := range 2 {
 		row := newer{feedbackRow{RoundID: "r", Metrics: "null", Score: float64(i), At: 1.7e15}, "x"}
-		if _, err := sealRows(l, KindFeedback, []newer{row}, []newer{row}, at, func(r *newer) (newer, error) { return *r, nil }); err != nil {
+		if _, err := sealRows(l, KindFeedback, []newer{row}, []newer{row}, at, func(got, _, want *newer, _ bool) bool { return *got == *want }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -585,10 +585,10 @@ func carelessSeal(t *testing.T, l *Log, rounds []Round) Part {
 	t.Helper()
 	rows := make([]partRow, len(rounds))
 	p := Part{Kind: KindRounds, Rows: int64(len(rounds)), MinAt: rounds[0].Decision.At, MaxAt: rounds[0].Decision.At}
-	w, err := createPart[partRow](l, partTemp)
+	w, err := createPart[partRow](l, partTemp, &l.sealing)
 	for i := range rounds {
 		if err == nil {
-			rows[i], err = flatten(&rounds[i])
+			rows[i], err = flatten(&rounds[i], new([]byte))
 		}
 	}
 	if err == nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
 	"github.com/tradewind-llm/tradewind/datasets/columnar"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
@@ -50,6 +52,8 @@ type Log struct {
 	compacting sync.Mutex
 	mu         sync.Mutex
 	m          manifest
+	// A part that was just sealed is merged within hours, so it is compressed in haste.
+	sealing, merging zstd.Codec
 }
 
 // lockName is the file that one writing process holds.
@@ -68,7 +72,7 @@ func OpenLog(dir string, o LogOptions) (*Log, error) {
 	if o.FS == nil {
 		o.FS = disk.OS{}
 	}
-	l := &Log{dir: filepath.Clean(dir), o: o}
+	l := &Log{dir: filepath.Clean(dir), o: o, sealing: zstd.Codec{Level: zstd.SpeedFastest}}
 	open := l.openForWriting
 	if o.ReadOnly {
 		open = l.readManifest

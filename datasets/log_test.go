@@ -443,3 +443,72 @@ func ExampleInspection_WriteText() {
 	//   model    rows   score  USD a call  unknown cost
 	//   v/small     4  0.7500           -             4
 }
+
+// TestCaseColumn: the column case is what encoding/json makes of a case without what has columns of its own.
+func TestCaseColumn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := genRound(t)
+		row, err := flatten(&r, new([]byte))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, rest := splitCase(&r.Decision.Case)
+		want, err := json.Marshal(rest)
+		if err != nil || row.Case != string(want) {
+			t.Errorf("got %s, want %s (%v)", row.Case, want, err)
+		}
+	})
+}
+
+// TestReadBackSees: whatever differs between a row that was written and the one that is read, in any column that a reader
+// uses, is seen, whether the row is one of those that are decoded or not.
+func TestReadBackSees(t *testing.T) {
+	derived := []string{"PromptID", "Dataset", "Split", "Model", "Score", "CostUSD", "InputTokens", "OutputTokens", "LatencyMS"}
+	round := busyRounds(1)[0]
+	round.Decision.Tags = map[string]string{"a": "b"}
+	wrote, err := flatten(&round, new([]byte))
+	if err != nil || !wrote.says(&wrote, &round, false) || !wrote.says(&wrote, &round, true) {
+		t.Fatalf("a row does not say what was written (%v)", err)
+	}
+	for i := range reflect.TypeFor[partRow]().NumField() {
+		name := reflect.TypeFor[partRow]().Field(i).Name
+		if slices.Contains(derived, name) {
+			continue
+		}
+		got := wrote
+		alter(t, reflect.ValueOf(&got).Elem().Field(i))
+		for _, decoded := range []bool{false, true} {
+			if got.says(&wrote, &round, decoded) {
+				t.Errorf("column %s differs and nobody sees it (decoded %v)", name, decoded)
+			}
+		}
+	}
+}
+
+// alter changes a value and nothing that it shares with another.
+func alter(t *testing.T, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + " ")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint8:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 1)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Struct:
+		alter(t, v.Field(v.NumField()-1))
+	case reflect.Slice:
+		if v.Len() == 0 {
+			t.Fatal("nothing to alter")
+		}
+		v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+		alter(t, v.Index(v.Len()-1))
+	default:
+		t.Fatalf("no way to alter a %s", v.Kind())
+	}
+}

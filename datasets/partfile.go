@@ -22,12 +22,12 @@ type partWriter[Row any] struct {
 	w    *parquet.GenericWriter[Row]
 }
 
-func createPart[Row any](l *Log, temp string) (*partWriter[Row], error) {
+func createPart[Row any](l *Log, temp string, codec *zstd.Codec) (*partWriter[Row], error) {
 	file, err := createAtomic(l.o.FS, filepath.Join(l.dir, temp), "", 0o600)
 	if err != nil {
 		return nil, err
 	}
-	w := parquet.NewGenericWriter[Row](file, parquet.Compression(&zstd.Codec{}), parquet.MaxRowsPerRowGroup(partGroupRows))
+	w := parquet.NewGenericWriter[Row](file, parquet.Compression(codec), parquet.MaxRowsPerRowGroup(partGroupRows))
 	return &partWriter[Row]{file, w}, nil
 }
 
