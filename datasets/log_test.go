@@ -232,7 +232,15 @@ func TestLogDamagedPart(t *testing.T) {
 // TestLogDamagedManifest: every flipped bit and every cut is seen, by the chain, the form, or the parts; but for the
 // newest lines cut off whole, which only a Head kept elsewhere can tell.
 func TestLogDamagedManifest(t *testing.T) {
-	dir, l := twoParts(t, 3)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	rounds := sampleRounds(3)
+	rounds[0].Decision.At = rounds[0].Decision.At.AddDate(0, 0, -9)
+	shatter(t, l, rounds)
+	mustCompact(t, l, CompactOptions{Now: dayAfter, RetentionDays: 5})
+	if len(l.Parts()) != 2 || l.Superseded() != 6 {
+		t.Fatalf("got parts %v: want lines of every kind", l.Parts())
+	}
 	path := filepath.Join(dir, manifestName)
 	whole := readFile(t, path)
 	damages(t, whole, 3, func(what string, damaged []byte) {
