@@ -250,7 +250,7 @@ func (row *partRow) says(wrote *partRow, want *Round, decoded bool) bool {
 func (row *partRow) round() (Round, error) {
 	r := row.flat()
 	d := &r.Decision
-	if err := json.Unmarshal([]byte(row.Case), &d.Case); err != nil {
+	if err := parseCase(&d.Case, []byte(row.Case)); err != nil {
 		return r, fmt.Errorf("round %q: column case: %w", row.RoundID, err)
 	}
 	if len(d.Case.Candidates) != len(row.Estimates) {
@@ -260,8 +260,10 @@ func (row *partRow) round() (Round, error) {
 		a := &d.Case.Candidates[i]
 		a.Arm, a.Quality, a.QualityErr, a.OutputTokens = catalog.ArmID(e.Model), e.Quality, e.QualityErr, e.OutputTokens
 	}
-	if err := json.Unmarshal([]byte(row.Tags), &d.Tags); err != nil {
-		return r, fmt.Errorf("round %q: column tags: %w", row.RoundID, err)
+	if row.Tags != "null" {
+		if err := json.Unmarshal([]byte(row.Tags), &d.Tags); err != nil {
+			return r, fmt.Errorf("round %q: column tags: %w", row.RoundID, err)
+		}
 	}
 	return r, nil
 }

@@ -207,7 +207,7 @@ func (j *Journal) endUnknown(decisions []record) error {
 	records := make([]record, 0, 2*len(decisions))
 	for _, r := range decisions {
 		var round datasets.Round
-		if err := json.Unmarshal(r.payload, &round.Decision); err != nil {
+		if err := round.Decision.ParseJSON(r.payload); err != nil {
 			return fmt.Errorf("round %s: %w", r.id, err)
 		}
 		round.Outcome = datasets.Outcome{
