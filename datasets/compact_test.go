@@ -84,7 +84,7 @@ func TestCompact(t *testing.T) {
 	l := openLog(t, dir)
 	rounds := sampleRounds(6)
 	for i := range rounds[4:] {
-		rounds[4+i].Decision.At = dayAfter.Add(time.Minute) // an hour that is open
+		rounds[4+i].Decision.At = dayAfter.Add(time.Duration(1+i) * time.Minute) // an hour that is open
 	}
 	shatter(t, l, rounds)
 	before, err := OpenLog(dir, LogOptions{ReadOnly: true})
@@ -490,6 +490,38 @@ func TestCompactBesideOthers(t *testing.T) {
 		t.Errorf("%d readings went through, %d lines were superseded: nothing was tested", read, l.Superseded())
 	}
 	t.Logf("%d readings, %d too late; %d lines superseded", read, stale, l.Superseded())
+}
+
+// TestCompactInDoubt: the line of a merge is on the disk although the disk said that it is not. No later pass may take the
+// merged part away: the next process reads that line.
+func TestCompactInDoubt(t *testing.T) {
+	dir, d := t.TempDir(), &doubtful{}
+	l, err := OpenLog(dir, LogOptions{FS: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := sampleRounds(3)
+	shatter(t, l, rounds)
+	d.on = true
+	for range 3 {
+		if _, err := l.Compact(context.Background(), CompactOptions{Now: dayAfter}); err == nil {
+			t.Error("the pass went through")
+		}
+	}
+	if got, err := allRounds(l); err != nil || !reflect.DeepEqual(got, rounds) {
+		t.Errorf("got %d rounds, %v, want what there was", len(got), err)
+	}
+	l.Close()
+	l = openLog(t, dir)
+	if n := l.Superseded(); n != 3 {
+		t.Errorf("%d lines are superseded, want the 3 of the line in doubt", n)
+	}
+	for range 2 {
+		mustCompact(t, l, CompactOptions{Now: dayAfter})
+		if got, err := allRounds(l); err != nil || !reflect.DeepEqual(got, rounds) || !slices.Equal(glob(t, dir), idsOf(rounds)) {
+			t.Errorf("opened again: got %d rounds, %v", len(got), err)
+		}
+	}
 }
 
 // TestCompactDamaged: a source that is not as it was sealed stops its own hour only, and is not papered over.

@@ -5,11 +5,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
-var errKilled = errors.New("the process was killed")
+var (
+	errKilled = errors.New("the process was killed")
+	errDoubt  = errors.New("the disk will not say")
+)
 
 // mortal is the disk of a process that is killed at its n-th operation from now: that one is done in part or not at all, and
 // nothing after it. The machine goes on, so nothing needs to be synced; locks go with the process, so they stay real.
@@ -90,6 +94,39 @@ func (f *mortalFile) Sync() error { return f.m.op() }
 func (f *mortalFile) Truncate(size int64) error {
 	if err := f.m.op(); err != nil {
 		return err
+	}
+	return f.File.Truncate(size)
+}
+
+// doubtful is a disk that takes a line of the manifest, says that it could not, and cannot take it back.
+type doubtful struct {
+	disk.OS
+	on bool
+}
+
+func (d *doubtful) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := d.OS.OpenFile(name, flag, perm)
+	if err != nil || filepath.Base(name) != manifestName {
+		return f, err
+	}
+	return &doubtfulFile{f, d}, nil
+}
+
+type doubtfulFile struct {
+	disk.File
+	d *doubtful
+}
+
+func (f *doubtfulFile) Sync() error {
+	if f.d.on {
+		return errDoubt
+	}
+	return f.File.Sync()
+}
+
+func (f *doubtfulFile) Truncate(size int64) error {
+	if f.d.on {
+		return errDoubt
 	}
 	return f.File.Truncate(size)
 }

@@ -105,6 +105,12 @@ func (l *Log) walk(folder string, visit func(name string)) error {
 //	x.parquet.new  → its path  removed      removed: the pass that wrote it is tried again
 //	x.parquet.old  → its path  removed      stays
 func (l *Log) settle() (removed int, err error) {
+	l.mu.Lock()
+	doubt := l.m.doubt
+	l.mu.Unlock()
+	if doubt {
+		return 0, errors.New("the last line of the manifest may be on the disk or not: nothing is removed before another is")
+	}
 	files, err := l.files()
 	if err != nil {
 		return 0, err

@@ -93,6 +93,9 @@ type manifest struct {
 	size, torn int64
 	// head is the SHA-256 of the last line.
 	head string
+	// doubt says that a line could not be appended, and that nobody knows whether the disk has it all the same. A line that
+	// is appended in its place ends it; until then no file may go that the line would have made the only one of its rows.
+	doubt bool
 }
 
 // hourOf is a kind and an hour, in seconds since 1970.
@@ -319,6 +322,7 @@ func (m *manifest) append(fsys disk.FS, name string, p Part) (Part, error) {
 	if info.Size() != m.size {
 		return p, fmt.Errorf("%s was changed by another process", manifestName)
 	}
+	m.doubt = true
 	_, err = f.Write(line)
 	if err == nil {
 		err = f.Sync()
@@ -326,6 +330,7 @@ func (m *manifest) append(fsys disk.FS, name string, p Part) (Part, error) {
 	if err != nil {
 		return p, errors.Join(err, f.Truncate(m.size))
 	}
+	m.doubt = false
 	m.add(p, line)
 	return p, nil
 }
