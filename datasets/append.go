@@ -108,6 +108,13 @@ func (w *writer) attempt(a *Attempt) {
 	w.key("}")
 }
 
+// appendCase appends a case, as Decision's AppendJSON does.
+func appendCase(b []byte, c *policy.Case) ([]byte, error) {
+	w := writer{b: b}
+	w.policyCase("", c)
+	return w.b, w.err
+}
+
 func (w *writer) policyCase(key string, c *policy.Case) {
 	w.key(key)
 	w.key(`{"candidates":`)

@@ -54,6 +54,8 @@ func TestAppendJSON(t *testing.T) {
 		fill(t, reflect.ValueOf(&o).Elem(), zeros)
 		same(t, &d)
 		same(t, &o)
+		parses(t, &d)
+		parses(t, &o)
 	})
 	same(t, &datasets.Decision{})
 	same(t, &datasets.Outcome{})

@@ -41,21 +41,32 @@ func FuzzJSONL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { fuzzText(t, data, jsonlFile) })
 }
 
-// FuzzManifestLine: a line that is taken is the only way to write what it says.
+// FuzzManifestLine: a line that is taken is the only way to write what it says, and no rows come from nowhere.
 func FuzzManifestLine(f *testing.F) {
-	p := Part{Seq: 1, Kind: KindRounds, Path: "rounds/dt=2026-01-02/hour=15/x.parquet", SHA256: sumHex(nil), Bytes: 1, Rows: 1,
-		MinAt: time.Unix(1.7e9, 0).UTC(), MaxAt: time.Unix(1.7e9, 0).UTC()}
-	line, err := json.Marshal(p)
-	if err != nil {
-		f.Fatal(err)
+	at := time.Unix(1.7e9, 0).UTC()
+	part := func(name string, rows int64) Part {
+		return Part{Kind: KindRounds, Path: "rounds/dt=2023-11-14/hour=22/" + name + ".parquet", SHA256: sumHex(nil), Bytes: 1, Rows: rows, MinAt: at, MaxAt: at}
 	}
-	if _, err := parsePart(line, 1, ""); err != nil {
-		f.Fatal(err)
+	merged, dropped := part("c", 3), Part{Kind: KindRounds, Replaces: []int64{1, 2}}
+	merged.Replaces = []int64{1, 2}
+	start := func(t testing.TB) manifest { return manifestOf(t, part("a", 1), part("b", 2)) }
+	for _, p := range []Part{part("x", 1), merged, dropped} {
+		m := start(f)
+		p.Seq, p.Prev = 3, m.head
+		line, err := json.Marshal(p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, err := m.parse(line); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(line)
+		f.Add(bytes.Replace(line, []byte("rounds/dt"), []byte("rounds/../../dt"), 1))
+		f.Add(bytes.Replace(line, []byte("[1,2]"), []byte("[2,1]"), 1))
 	}
-	f.Add(line)
-	f.Add(bytes.Replace(line, []byte("rounds/dt"), []byte("rounds/../../dt"), 1))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		p, err := parsePart(line, 1, "")
+		m := start(t)
+		p, err := m.parse(line)
 		if err != nil {
 			return
 		}
@@ -63,7 +74,46 @@ func FuzzManifestLine(f *testing.F) {
 		if err != nil || !bytes.Equal(again, line) {
 			t.Errorf("got %q, want %q", again, line)
 		}
+		before := rowsOf(&m)
+		m.add(p, append(line, '\n'))
+		want := before + p.Rows
+		if len(p.Replaces) > 0 { // of lines 1 and 2, which hold as many rows
+			want = before
+			if p.Path == "" {
+				for _, seq := range p.Replaces {
+					want -= seq
+				}
+			}
+		}
+		if got := rowsOf(&m); got != want {
+			t.Errorf("%d rows before %s, %d after it", before, line, got)
+		}
 	})
+}
+
+// manifestOf is a manifest of these lines, as it would be read from a file.
+func manifestOf(t testing.TB, parts ...Part) manifest {
+	t.Helper()
+	m := newManifest()
+	for i := range parts {
+		parts[i].Seq, parts[i].Prev = m.lines+1, m.head
+		line, err := json.Marshal(parts[i])
+		if err == nil {
+			_, err = m.parse(line)
+		}
+		if err != nil {
+			t.Fatalf("line %d: %v", i+1, err)
+		}
+		m.add(parts[i], append(line, '\n'))
+	}
+	return m
+}
+
+func rowsOf(m *manifest) (n int64) {
+	for _, p := range m.parts() {
+		n += p.Rows
+	}
+	return n
 }
 
 // FuzzParquet: arbitrary bytes end in an error or a table, never in a panic.

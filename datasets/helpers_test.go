@@ -247,6 +247,7 @@ func openLog(t testing.TB, dir string) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.Close() })
 	return l
 }
 

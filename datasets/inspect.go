@@ -24,6 +24,11 @@ type Inspection struct {
 	// Verified says that a manifest confirms every byte that was read.
 	Verified bool `json:"verified"`
 	Parts    int  `json:"parts,omitempty"`
+	// Files are the live parts of a log: what to read where the files of the moment must be exactly the rows of a moment.
+	Files []string `json:"files,omitempty"`
+	// Superseded counts the parts that were compacted or dropped, Leftovers are those of their files that are still there.
+	Superseded int64    `json:"superseded,omitempty"`
+	Leftovers  []string `json:"leftovers,omitempty"`
 	// Orphans are files in a log's folders that its manifest does not know.
 	Orphans      []string `json:"orphans,omitempty"`
 	Rows         int64    `json:"rows"`
@@ -70,7 +75,7 @@ type ArmSummary struct {
 func Inspect(ctx context.Context, path string) (*Inspection, error) {
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.IsDir() && isLog(path):
+	case err == nil && info.IsDir() && IsLog(path):
 		return inspectLog(ctx, path)
 	case err == nil && info.Mode().IsRegular() && fileKind(path) == parquetFile && isPart(path, info.Size()):
 		return inspectPart(ctx, path)
@@ -265,7 +270,7 @@ func partOf(path string) (*Part, error) {
 		return nil, fmt.Errorf("datasets: %w", err)
 	}
 	dir := filepath.Join(path, "..", "..", "..", "..")
-	if !isLog(dir) {
+	if !IsLog(dir) {
 		return nil, nil
 	}
 	l, err := OpenLog(dir, LogOptions{ReadOnly: true})
@@ -301,8 +306,13 @@ func inspectLog(ctx context.Context, dir string) (*Inspection, error) {
 	if t.out.Orphans, err = l.Orphans(); err != nil {
 		return nil, err
 	}
+	if t.out.Leftovers, err = l.Leftovers(); err != nil {
+		return nil, err
+	}
+	t.out.Superseded = l.Superseded()
 	for _, p := range l.Parts() {
 		t.out.Parts++
+		t.out.Files = append(t.out.Files, p.Path)
 		t.out.Bytes += p.Bytes
 	}
 	feedback, err := l.LastFeedback(ctx)

@@ -40,6 +40,12 @@ func (in *Inspection) writeFacts(fact func(name, format string, args ...any)) {
 	if in.Kind == "log" {
 		fact("parts", "%s", thousands(int64(in.Parts)))
 	}
+	if in.Superseded > 0 {
+		fact("superseded", "%s", thousands(in.Superseded))
+	}
+	for _, name := range in.Leftovers {
+		fact("leftover", "%s (superseded, to be removed)", name)
+	}
 	for _, name := range in.Orphans {
 		fact("orphan", "%s (not in the manifest, not read)", name)
 	}

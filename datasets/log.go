@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
+
+	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/tradewind-llm/tradewind/datasets/columnar"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
@@ -19,6 +17,10 @@ import (
 
 // FeedbackMax is the number of feedback rows that LastFeedback holds in memory.
 const FeedbackMax = 20_000_000
+
+// ErrStale says that a part is gone because another process compacted the log, or dropped old parts, twice since this
+// log was opened. Nothing is damaged: open it again.
+var ErrStale = errors.New("the log was compacted since it was opened: open it again")
 
 // LogOptions say how a log is used. The zero value reads and seals, makes the folder where it is missing, and stops at
 // the first damaged part.
@@ -34,58 +36,112 @@ type LogOptions struct {
 // Validate has nothing to refuse.
 func (o *LogOptions) Validate() error { return nil }
 
-// Log is a folder of sealed parts and the manifest that vouches for them. One process seals; any number read. Its
-// methods may be called from several goroutines.
+// Log is a folder of sealed parts and the manifest that vouches for them; DESIGN.md has the format. One process seals
+// and compacts; any number read. Its methods may be called from several goroutines.
 //
 //	rounds/dt=2026-01-02/hour=15/0407.123456-0123456789abcdef.parquet
 //	feedback/dt=…/hour=…/….parquet
 //	manifest.jsonl
+//	lock
 type Log struct {
 	dir string
 	o   LogOptions
-	mu  sync.Mutex
-	m   manifest
+	// lock keeps other processes from writing; nil where the log is read-only or closed.
+	lock io.Closer
+	// compacting is held by the one pass of Compact, mu for a manifest's moment and while a part is sealed.
+	compacting sync.Mutex
+	mu         sync.Mutex
+	m          manifest
+	// A part that was just sealed is merged within hours, so it is compressed in haste.
+	sealing, merging zstd.Codec
 }
 
-// isLog reports whether a folder holds a manifest.
-func isLog(dir string) bool {
+// lockName is the file that one writing process holds.
+const lockName = "lock"
+
+// IsLog reports whether a folder holds a manifest.
+func IsLog(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, manifestName))
 	return err == nil && info.Mode().IsRegular()
 }
 
 // OpenLog opens the log in dir. A last line of the manifest that a crash cut off is dropped (its part becomes an
-// orphan, see Orphans); a manifest that was altered is a *VerifyError.
+// orphan, see Orphans); a manifest that was altered is a *VerifyError. Opened for writing, a log that another process
+// writes is a *disk.InUseError, what a crash left of a compaction is finished, and Close must follow.
 func OpenLog(dir string, o LogOptions) (*Log, error) {
 	if o.FS == nil {
 		o.FS = disk.OS{}
 	}
-	l := &Log{dir: filepath.Clean(dir), o: o}
-	name := filepath.Join(l.dir, manifestName)
-	if !o.ReadOnly {
-		if err := l.create(name); err != nil {
-			return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
-		}
+	l := &Log{dir: filepath.Clean(dir), o: o, sealing: zstd.Codec{Level: zstd.SpeedFastest}}
+	open := l.openForWriting
+	if o.ReadOnly {
+		open = l.readManifest
 	}
-	f, err := o.FS.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
-	}
-	defer f.Close()
-	if l.m, err = readManifest(f); err != nil {
-		return nil, fmt.Errorf("datasets: opening log %s: %w", dir, err)
-	}
-	if l.m.torn > 0 && !o.ReadOnly {
-		if err := l.truncate(name, l.m.size); err != nil {
-			return nil, fmt.Errorf("datasets: cutting the torn last line of %s: %w", name, err)
-		}
+	if err := open(); err != nil {
+		return nil, fmt.Errorf("datasets: opening log %s: %w", dir, errors.Join(err, l.Close()))
 	}
 	return l, nil
 }
 
-func (l *Log) create(name string) error {
+// Close lets another process write the log. What was opened read-only needs none.
+func (l *Log) Close() error {
+	l.compacting.Lock()
+	defer l.compacting.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock == nil {
+		return nil
+	}
+	lock := l.lock
+	l.lock = nil
+	return lock.Close()
+}
+
+// writable says why nothing may be written; the caller holds mu.
+func (l *Log) writable() error {
+	switch {
+	case l.o.ReadOnly:
+		return errors.New("the log was opened read-only")
+	case l.lock == nil:
+		return errors.New("the log is closed")
+	}
+	return nil
+}
+
+func (l *Log) openForWriting() (err error) {
 	if err := disk.MakeFolder(l.o.FS, "/", l.dir); err != nil {
 		return err
 	}
+	if l.lock, err = l.o.FS.Lock(filepath.Join(l.dir, lockName)); err != nil {
+		return err
+	}
+	name := filepath.Join(l.dir, manifestName)
+	if err := l.create(name); err != nil {
+		return err
+	}
+	if err := l.readManifest(); err != nil {
+		return err
+	}
+	if l.m.torn > 0 {
+		if err := l.truncate(name, l.m.size); err != nil {
+			return fmt.Errorf("cutting the torn last line of %s: %w", manifestName, err)
+		}
+	}
+	_, err = l.settle()
+	return err
+}
+
+func (l *Log) readManifest() error {
+	f, err := l.o.FS.OpenFile(filepath.Join(l.dir, manifestName), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	l.m, err = readManifest(f)
+	return err
+}
+
+func (l *Log) create(name string) error {
 	f, err := l.o.FS.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -102,11 +158,19 @@ func (l *Log) truncate(name string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Sync(), f.Close())
 }
 
-// Parts lists the parts in the order of their sealing.
+// Parts lists the live parts: hour by hour, rounds before feedback, and within an hour in the order of their sealing.
+// Neither compacting nor the time at which a part was sealed changes where a row stands in that order.
 func (l *Log) Parts() []Part {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.m.parts)
+	return l.m.parts()
+}
+
+// Superseded is the number of parts that were compacted into others or dropped.
+func (l *Log) Superseded() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(len(l.m.known) - len(l.m.live))
 }
 
 // Head is the SHA-256 of the manifest's last line, which fixes all before it. Whoever keeps it elsewhere can also
@@ -120,62 +184,6 @@ func (l *Log) Head() string {
 // Torn is the length of the manifest's last line where a crash had cut it off when the log was opened.
 func (l *Log) Torn() int64 { return l.m.torn }
 
-// Orphans lists the Parquet files in the log's folders that no line of the manifest vouches for: a crash between the
-// rename and the line leaves one, and its rows are sealed again. No method reads them.
-func (l *Log) Orphans() ([]string, error) {
-	known := map[string]bool{}
-	for _, p := range l.Parts() {
-		known[p.Path] = true
-	}
-	var orphans []string
-	for _, kind := range []Kind{KindRounds, KindFeedback} {
-		err := l.walk(string(kind), func(name string) {
-			if strings.HasSuffix(name, parquetFile) && !known[name] {
-				orphans = append(orphans, name)
-			}
-		})
-		if err != nil {
-			return nil, fmt.Errorf("datasets: listing log %s: %w", l.dir, err)
-		}
-	}
-	return orphans, nil
-}
-
-// walk visits the files below a folder of the log, in order. Names are as in the manifest.
-func (l *Log) walk(folder string, visit func(name string)) error {
-	entries, err := l.o.FS.ReadDir(filepath.Join(l.dir, filepath.FromSlash(folder)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if name := path.Join(folder, e.Name()); !e.IsDir() {
-			visit(name)
-		} else if err := l.walk(name, visit); err != nil {
-			return err
-		}
-	}
-	return err
-}
-
-func (l *Log) file(p *Part) string { return filepath.Join(l.dir, filepath.FromSlash(p.Path)) }
-
-// open returns the part's file after its length and SHA-256 have been found to be those of the manifest.
-func (l *Log) open(p *Part) (disk.File, error) {
-	f, err := l.o.FS.OpenFile(l.file(p), os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	sum, size, err := hashFile(context.Background(), f)
-	if err == nil && (size != p.Bytes || sum != p.SHA256) {
-		err = fmt.Errorf("it was altered: %d bytes with SHA-256 %s, sealed were %d with %s", size, sum, p.Bytes, p.SHA256)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // each calls read with every verified part of a kind, and asks Damaged about the others. A part whose reading fails
 // inside although its digest is right was sealed by a newer program or a broken one.
 func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f disk.File) error) error {
@@ -187,6 +195,9 @@ func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f disk.Fil
 			return err
 		}
 		f, err := l.open(&p)
+		if errors.Is(err, ErrStale) {
+			return fmt.Errorf("datasets: reading %s: %w", p.Path, err)
+		}
 		if err != nil {
 			damage := &VerifyError{Path: p.Path, Line: p.Seq, Err: err}
 			if l.o.Damaged == nil {
@@ -206,14 +217,14 @@ func (l *Log) each(ctx context.Context, kind Kind, read func(p *Part, f disk.Fil
 	return nil
 }
 
-// Rounds passes every sealed round to fn, batch by batch in the order of sealing. The batch is fn's to keep.
+// Rounds passes every sealed round to fn, batch by batch in the order of Parts. The batch is fn's to keep.
 func (l *Log) Rounds(ctx context.Context, fn func(batch []Round) error) error {
 	return l.each(ctx, KindRounds, func(p *Part, f disk.File) error {
 		return partRows(ctx, p, f, (*partRow).round, fn)
 	})
 }
 
-// Feedback passes every sealed feedback to fn, batch by batch in the order of sealing.
+// Feedback passes every sealed feedback to fn, batch by batch in the order of Parts.
 func (l *Log) Feedback(ctx context.Context, fn func(batch []Feedback) error) error {
 	return l.each(ctx, KindFeedback, func(p *Part, f disk.File) error {
 		return partRows(ctx, p, f, (*feedbackRow).feedback, fn)
@@ -274,7 +285,7 @@ func (l *Log) Columns(ctx context.Context, columns []string, fn func(*columnar.B
 	})
 }
 
-// Verify reads the log through: every part's bytes against the manifest, and the manifest's rows and times against the
+// Verify reads the log through: every live part's bytes against the manifest, and the manifest's rows and times against the
 // part. It returns a *VerifyError that names the first part that is not as it was sealed. OpenLog has checked the
 // chain of the manifest itself.
 func (l *Log) Verify(ctx context.Context) error {
@@ -288,7 +299,7 @@ func (l *Log) Verify(ctx context.Context) error {
 			err = verifyContent(ctx, &p, f)
 			f.Close()
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrStale) {
 			err = &VerifyError{Path: p.Path, Line: p.Seq, Err: err}
 		}
 		if err != nil {

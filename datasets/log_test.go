@@ -17,6 +17,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/tradewind-llm/tradewind/datasets/columnar"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"pgregory.net/rapid"
 )
 
@@ -114,7 +115,9 @@ func TestSealTwiceAddsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	manifest := readFile(t, dir, manifestName)
-	again, err := openLog(t, dir).Seal(sampleRounds(50))
+	l.Close()
+	l = openLog(t, dir)
+	again, err := l.Seal(sampleRounds(50))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,19 +156,28 @@ func TestSealRefuses(t *testing.T) {
 	if len(l.Parts()) != 0 {
 		t.Errorf("got parts %v, want none", l.Parts())
 	}
-	other := openLog(t, dir)
-	if _, err := other.Seal(sampleRounds(2)); err != nil {
-		t.Fatal(err)
+	var busy *disk.InUseError
+	if _, err := OpenLog(dir, LogOptions{}); !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("a second writer: got %v, want an InUseError of process %d", err, os.Getpid())
 	}
+	writeFile(t, filepath.Join(dir, manifestName), []byte("{}\n")) // by one that knows of no lock
 	if _, err := l.Seal(sampleRounds(3)); err == nil || !strings.Contains(err.Error(), "another process") {
-		t.Errorf("a second writer: got %v", err)
+		t.Errorf("a manifest of someone else: got %v", err)
 	}
+	writeFile(t, filepath.Join(dir, manifestName), nil)
 	readOnly, err := OpenLog(dir, LogOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readOnly.Seal(sampleRounds(3)); err == nil {
 		t.Error("a read-only log sealed")
+	}
+	if _, err := readOnly.Compact(context.Background(), CompactOptions{}); err == nil {
+		t.Error("a read-only log was compacted")
+	}
+	l.Close()
+	if _, err := l.Seal(sampleRounds(3)); err == nil {
+		t.Error("a closed log sealed")
 	}
 	if _, err := OpenLog(filepath.Join(dir, "absent"), LogOptions{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, os.ErrNotExist)
@@ -220,7 +232,15 @@ func TestLogDamagedPart(t *testing.T) {
 // TestLogDamagedManifest: every flipped bit and every cut is seen, by the chain, the form, or the parts; but for the
 // newest lines cut off whole, which only a Head kept elsewhere can tell.
 func TestLogDamagedManifest(t *testing.T) {
-	dir, l := twoParts(t, 3)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	rounds := sampleRounds(3)
+	rounds[0].Decision.At = rounds[0].Decision.At.AddDate(0, 0, -9)
+	shatter(t, l, rounds)
+	mustCompact(t, l, CompactOptions{Now: dayAfter, RetentionDays: 5})
+	if len(l.Parts()) != 2 || l.Superseded() != 6 {
+		t.Fatalf("got parts %v: want lines of every kind", l.Parts())
+	}
 	path := filepath.Join(dir, manifestName)
 	whole := readFile(t, path)
 	damages(t, whole, 3, func(what string, damaged []byte) {
@@ -241,6 +261,7 @@ func TestLogDamagedManifest(t *testing.T) {
 		}
 	})
 	writeFile(t, path, whole)
+	l.Close()
 	if head := openLog(t, dir).Head(); head != l.Head() || len(head) != 64 {
 		t.Errorf("got head %s, want %s", head, l.Head())
 	}
@@ -253,6 +274,7 @@ func TestLogCrashes(t *testing.T) {
 	whole := readFile(t, path)
 	first := int64(bytes.IndexByte(whole, '\n') + 1)
 	parts := l.Parts()
+	l.Close()
 	for cut := first; cut < int64(len(whole)); cut += 7 {
 		writeFile(t, path, whole[:cut])
 		l := openLog(t, dir)
@@ -275,6 +297,7 @@ func TestLogCrashes(t *testing.T) {
 		if orphans, _ := l.Orphans(); len(orphans) != 0 || !bytes.Equal(readFile(t, path), whole) {
 			t.Fatalf("cut at %d: sealing again left orphans %v or another manifest", cut, orphans)
 		}
+		l.Close()
 	}
 }
 
@@ -427,4 +450,73 @@ func ExampleInspection_WriteText() {
 	//
 	//   model    rows   score  USD a call  unknown cost
 	//   v/small     4  0.7500           -             4
+}
+
+// TestCaseColumn: the column case is what encoding/json makes of a case without what has columns of its own.
+func TestCaseColumn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := genRound(t)
+		row, err := flatten(&r, new([]byte))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, rest := splitCase(&r.Decision.Case)
+		want, err := json.Marshal(rest)
+		if err != nil || row.Case != string(want) {
+			t.Errorf("got %s, want %s (%v)", row.Case, want, err)
+		}
+	})
+}
+
+// TestReadBackSees: whatever differs between a row that was written and the one that is read, in any column that a reader
+// uses, is seen, whether the row is one of those that are decoded or not.
+func TestReadBackSees(t *testing.T) {
+	derived := []string{"PromptID", "Dataset", "Split", "Model", "Score", "CostUSD", "InputTokens", "OutputTokens", "LatencyMS"}
+	round := busyRounds(1)[0]
+	round.Decision.Tags = map[string]string{"a": "b"}
+	wrote, err := flatten(&round, new([]byte))
+	if err != nil || !wrote.says(&wrote, &round, false) || !wrote.says(&wrote, &round, true) {
+		t.Fatalf("a row does not say what was written (%v)", err)
+	}
+	for i := range reflect.TypeFor[partRow]().NumField() {
+		name := reflect.TypeFor[partRow]().Field(i).Name
+		if slices.Contains(derived, name) {
+			continue
+		}
+		got := wrote
+		alter(t, reflect.ValueOf(&got).Elem().Field(i))
+		for _, decoded := range []bool{false, true} {
+			if got.says(&wrote, &round, decoded) {
+				t.Errorf("column %s differs and nobody sees it (decoded %v)", name, decoded)
+			}
+		}
+	}
+}
+
+// alter changes a value and nothing that it shares with another.
+func alter(t *testing.T, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + " ")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Uint8:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 1)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Struct:
+		alter(t, v.Field(v.NumField()-1))
+	case reflect.Slice:
+		if v.Len() == 0 {
+			t.Fatal("nothing to alter")
+		}
+		v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+		alter(t, v.Index(v.Len()-1))
+	default:
+		t.Fatalf("no way to alter a %s", v.Kind())
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 
@@ -151,17 +152,20 @@ func deref(p *float64) float64 {
 	return *p
 }
 
-// flatten lays a sealable round out in columns.
-func flatten(r *Round) (partRow, error) {
+// flatten lays a sealable round out in columns. scratch is room for its JSON.
+func flatten(r *Round, scratch *[]byte) (partRow, error) {
 	d, o := &r.Decision, &r.Outcome
 	estimates, eligible, rest := splitCase(&d.Case)
-	caseJSON, err := json.Marshal(rest)
+	caseJSON, err := appendCase((*scratch)[:0], &rest)
+	*scratch = caseJSON
 	if err != nil {
 		return partRow{}, fmt.Errorf("round %q: its case: %w", d.RoundID, err)
 	}
-	tags, err := json.Marshal(d.Tags)
-	if err != nil {
-		return partRow{}, fmt.Errorf("round %q: its tags: %w", d.RoundID, err)
+	tags := []byte("null")
+	if d.Tags != nil {
+		if tags, err = json.Marshal(d.Tags); err != nil {
+			return partRow{}, fmt.Errorf("round %q: its tags: %w", d.RoundID, err)
+		}
 	}
 	row := partRow{
 		PromptID: string(d.RoundID), Prompt: d.Prompt, Model: string(o.Served), Eligible: eligible,
@@ -226,8 +230,46 @@ func splitCase(c *policy.Case) (estimates []estimateRow, eligible []string, rest
 	return estimates, eligible, rest
 }
 
+// says reports whether a row that was read back is the row that was written, and says what the round does. The columns
+// that hold JSON, most of a round, are compared as text; decoded is asked for now and then, and compares those too as what
+// a reader will make of them.
+func (row *partRow) says(wrote *partRow, want *Round, decoded bool) bool {
+	if row.Case != wrote.Case || row.Tags != wrote.Tags || !slices.Equal(row.Estimates, wrote.Estimates) || !slices.Equal(row.Eligible, wrote.Eligible) {
+		return false
+	}
+	if decoded {
+		r, err := row.round()
+		return err == nil && reflect.DeepEqual(r, *want)
+	}
+	flat := *want
+	flat.Decision.Case, flat.Decision.Tags = policy.Case{}, nil
+	return reflect.DeepEqual(row.flat(), flat)
+}
+
 // round is the inverse of flatten.
 func (row *partRow) round() (Round, error) {
+	r := row.flat()
+	d := &r.Decision
+	if err := parseCase(&d.Case, []byte(row.Case)); err != nil {
+		return r, fmt.Errorf("round %q: column case: %w", row.RoundID, err)
+	}
+	if len(d.Case.Candidates) != len(row.Estimates) {
+		return r, fmt.Errorf("round %q: %d candidates and %d estimates", row.RoundID, len(d.Case.Candidates), len(row.Estimates))
+	}
+	for i, e := range row.Estimates {
+		a := &d.Case.Candidates[i]
+		a.Arm, a.Quality, a.QualityErr, a.OutputTokens = catalog.ArmID(e.Model), e.Quality, e.QualityErr, e.OutputTokens
+	}
+	if row.Tags != "null" {
+		if err := json.Unmarshal([]byte(row.Tags), &d.Tags); err != nil {
+			return r, fmt.Errorf("round %q: column tags: %w", row.RoundID, err)
+		}
+	}
+	return r, nil
+}
+
+// flat is the round but for what stands in JSON: its case and its tags.
+func (row *partRow) flat() Round {
 	r := Round{
 		Decision: Decision{
 			RoundID: RoundID(row.RoundID), At: fromMicros(row.At), RequestID: row.RequestID, Org: row.Org, Team: row.Team,
@@ -245,27 +287,13 @@ func (row *partRow) round() (Round, error) {
 			TTFTMS: row.TTFTMS, LatencyMS: row.RoundMS, OverheadMS: row.OverheadMS,
 		},
 	}
-	d := &r.Decision
-	if err := json.Unmarshal([]byte(row.Case), &d.Case); err != nil {
-		return r, fmt.Errorf("round %q: column case: %w", row.RoundID, err)
-	}
-	if len(d.Case.Candidates) != len(row.Estimates) {
-		return r, fmt.Errorf("round %q: %d candidates and %d estimates", row.RoundID, len(d.Case.Candidates), len(row.Estimates))
-	}
-	for i, e := range row.Estimates {
-		a := &d.Case.Candidates[i]
-		a.Arm, a.Quality, a.QualityErr, a.OutputTokens = catalog.ArmID(e.Model), e.Quality, e.QualityErr, e.OutputTokens
-	}
-	if err := json.Unmarshal([]byte(row.Tags), &d.Tags); err != nil {
-		return r, fmt.Errorf("round %q: column tags: %w", row.RoundID, err)
-	}
 	for _, a := range row.Attempts {
 		r.Outcome.Attempts = append(r.Outcome.Attempts, Attempt{
 			Arm: catalog.ArmID(a.Model), StartedAt: fromMicros(a.StartedAt), Outcome: a.Outcome, HTTPStatus: int(a.HTTPStatus),
 			ErrorClass: a.ErrorClass, FirstTokenMS: a.FirstTokenMS, TotalMS: a.TotalMS, Cost: catalog.Nanodollars(a.CostNanoUSD),
 		})
 	}
-	return r, nil
+	return r
 }
 
 // feedbackRow is a Feedback as it lies in a sealed part.
@@ -301,6 +329,12 @@ func flattenFeedback(f *Feedback) (feedbackRow, error) {
 		return feedbackRow{}, fmt.Errorf("feedback on round %q: its metrics: %w", f.RoundID, err)
 	}
 	return feedbackRow{string(f.RoundID), f.Source, f.Score, f.Label, f.Comment, string(metrics), f.KeyID, f.At.UnixMicro()}, nil
+}
+
+// says is to a Feedback what partRow's is to a Round; there is so little of it that it is always decoded.
+func (row *feedbackRow) says(_ *feedbackRow, want *Feedback, _ bool) bool {
+	f, err := row.feedback()
+	return err == nil && reflect.DeepEqual(f, *want)
 }
 
 func (row *feedbackRow) feedback() (Feedback, error) {

@@ -219,7 +219,7 @@ func resolve(path string) (files []sizedFile, total int64, err error) {
 
 // tableFiles lists the tables under a folder, hidden files and folders left out.
 func tableFiles(dir string) (names []string, err error) {
-	if isLog(dir) {
+	if IsLog(dir) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrIsLog)
 	}
 	err = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {

@@ -2,17 +2,11 @@ package datasets
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"time"
-
-	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
@@ -20,28 +14,27 @@ import (
 // partTemp is a part on its way. There is one at a time, and what a crash leaves of it is removed by the next.
 const partTemp = ".tradewind-part.tmp"
 
-// partGroupRows is the number of rows in a row group of a sealed part; its rows are wider than a table's.
-const partGroupRows = 10_000
-
 // Seal writes rounds as Parquet, one part for each hour of their decisions (UTC; two where an hour exceeds
 // PartRowsMax), and returns those parts. Each part is durable, read back and compared before the manifest vouches for
 // it. Rounds keep their order within an hour.
 //
-// Sealing the same rounds again gives the same bytes, and a part that the manifest already holds is returned and not
-// added twice: a journal that cannot know whether its last seal succeeded simply seals again.
+// Sealing the same rounds again gives the same bytes, and a part that the manifest holds, or held before it was compacted
+// or dropped, is returned and not added twice: a journal that cannot know whether its last seal succeeded simply seals
+// again.
 func (l *Log) Seal(rounds []Round) ([]Part, error) {
 	keep := make([]Round, len(rounds))
 	rows := make([]partRow, len(rounds))
+	var scratch []byte
 	for i := range rounds {
 		var err error
 		if keep[i], err = sealable(&rounds[i]); err == nil {
-			rows[i], err = flatten(&keep[i])
+			rows[i], err = flatten(&keep[i], &scratch)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("datasets: sealing: %w", err)
 		}
 	}
-	return sealRows(l, KindRounds, rows, keep, func(r *partRow) int64 { return r.At }, (*partRow).round)
+	return sealRows(l, KindRounds, rows, keep, func(r *partRow) int64 { return r.At }, (*partRow).says)
 }
 
 // SealFeedback is Seal for feedback, by the hour in which it was given.
@@ -57,15 +50,19 @@ func (l *Log) SealFeedback(feedback []Feedback) ([]Part, error) {
 			return nil, fmt.Errorf("datasets: sealing: %w", err)
 		}
 	}
-	return sealRows(l, KindFeedback, rows, keep, func(r *feedbackRow) int64 { return r.At }, (*feedbackRow).feedback)
+	return sealRows(l, KindFeedback, rows, keep, func(r *feedbackRow) int64 { return r.At }, (*feedbackRow).says)
 }
 
+// saying reports whether a row is the one that was written and says what was wanted, by decoding all of it where it is
+// asked to.
+type saying[Row, Value any] func(got, wrote *Row, want *Value, decoded bool) bool
+
 // sealRows cuts rows into hours and seals each. want[i] is what row i must say when it is read back.
-func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, decode func(*Row) (Value, error)) ([]Part, error) {
+func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) ([]Part, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.o.ReadOnly {
-		return nil, errors.New("datasets: sealing: the log was opened read-only")
+	if err := l.writable(); err != nil {
+		return nil, fmt.Errorf("datasets: sealing: %w", err)
 	}
 	hour := func(i int) time.Time { return fromMicros(at(&rows[i])).Truncate(time.Hour) }
 	order := make([]int, len(rows))
@@ -84,7 +81,7 @@ func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 		for _, i := range order[start:end] {
 			pick, expect = append(pick, rows[i]), append(expect, want[i])
 		}
-		part, err := sealPart(l, kind, pick, expect, at, decode)
+		part, err := sealPart(l, kind, pick, expect, at, says)
 		if err != nil {
 			return parts, fmt.Errorf("datasets: sealing %s of %s: %w", kind, hour(order[start]).Format("2006-01-02 15h"), err)
 		}
@@ -94,57 +91,68 @@ func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 	return parts, nil
 }
 
-func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, decode func(*Row) (Value, error)) (Part, error) {
+func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) (Part, error) {
 	first, last := at(&rows[0]), at(&rows[0])
 	for i := range rows {
 		first, last = min(first, at(&rows[i])), max(last, at(&rows[i]))
 	}
 	minAt := fromMicros(first)
-	folder := path.Join(string(kind), minAt.Format("dt=2006-01-02"), minAt.Format("hour=15"))
-	if err := disk.MakeFolder(l.o.FS, l.dir, filepath.Join(l.dir, filepath.FromSlash(folder))); err != nil {
+	if err := disk.MakeFolder(l.o.FS, l.dir, filepath.Join(l.dir, filepath.FromSlash(folderOf(kind, minAt)))); err != nil {
 		return Part{}, err
 	}
-	file, err := createAtomic(l.o.FS, filepath.Join(l.dir, partTemp), "", 0o600)
+	w, err := createPart[Row](l, partTemp, &l.sealing)
 	if err != nil {
 		return Part{}, err
 	}
-	w := parquet.NewGenericWriter[Row](file, parquet.Compression(&zstd.Codec{}), parquet.MaxRowsPerRowGroup(partGroupRows))
-	_, err = w.Write(rows)
-	if err = errors.Join(err, w.Close()); err != nil {
-		file.abort()
+	p := Part{Kind: kind, Rows: int64(len(rows)), MinAt: minAt, MaxAt: fromMicros(last)}
+	if err = w.write(rows); err == nil {
+		err = w.close(&p)
+	}
+	if err != nil {
+		w.file.abort()
 		return Part{}, err
 	}
-	// The name sorts by time and holds part of the digest: equal rows get an equal name, others never the same.
-	name := fmt.Sprintf("%s-%.16s.parquet", minAt.Format("0405.000000"), file.sum())
-	p := Part{Kind: kind, Path: path.Join(folder, name), SHA256: file.sum(), Bytes: file.n, Rows: int64(len(rows)), MinAt: minAt, MaxAt: fromMicros(last)}
-	if k := slices.IndexFunc(l.m.parts, func(q Part) bool { return q.Path == p.Path && q.SHA256 == p.SHA256 }); k >= 0 {
-		file.abort()
-		return l.m.parts[k], nil
+	if seq, ok := l.m.holds(&p); ok {
+		w.file.abort()
+		if live := l.m.live[seq]; live != nil {
+			return *live, nil
+		}
+		p.Seq = seq
+		return p, nil
 	}
-	file.path = l.file(&p)
-	if err := file.commit(); err != nil {
+	w.file.path = l.file(&p)
+	if err := w.file.commit(); err != nil {
 		return Part{}, err
 	}
-	if err := readBack(l, &p, want, decode); err != nil {
+	if err := readBack(l, &p, rows, want, says); err != nil {
 		return Part{}, fmt.Errorf("reading back %s: %w", p.Path, err)
 	}
-	if err := l.m.append(l.o.FS, filepath.Join(l.dir, manifestName), p); err != nil {
+	if p, err = l.m.append(l.o.FS, filepath.Join(l.dir, manifestName), p); err != nil {
 		return Part{}, fmt.Errorf("adding %s to the manifest: %w", p.Path, err)
 	}
-	return l.m.parts[len(l.m.parts)-1], nil
+	return p, nil
 }
 
+// folderOf is the folder of the parts of an hour.
+func folderOf(kind Kind, at time.Time) string {
+	return path.Join(string(kind), at.Format("dt=2006-01-02"), at.Format("hour=15"))
+}
+
+// decodeEvery is how often a row that is read back is decoded as a reader would. What flatten forgets is missing in all
+// rows.
+const decodeEvery = 64
+
 // readBack compares a new part with what went into it: the digest shows a bad disk, the values a bad encoder.
-func readBack[Row, Value any](l *Log, p *Part, want []Value, decode func(*Row) (Value, error)) error {
+func readBack[Row, Value any](l *Log, p *Part, rows []Row, want []Value, says saying[Row, Value]) error {
 	f, err := l.open(p)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	n := 0
-	err = readRows(f, p.Bytes, decode, func(batch []Value) error {
+	err = eachBatch(f, p.Bytes, func(*rowReader[Row]) error { return nil }, func(batch []Row) error {
 		for i := range batch {
-			if n == len(want) || !reflect.DeepEqual(batch[i], want[n]) {
+			if n == len(want) || !says(&batch[i], &rows[n], &want[n], n%decodeEvery == 0) {
 				return fmt.Errorf("row %d differs from what was written", n+1)
 			}
 			n++
@@ -169,47 +177,4 @@ func lastFeedback(all []Feedback) []Feedback {
 		}
 	}
 	return kept
-}
-
-// readRows decodes a part's rows and passes them on in batches. fn runs outside the guard. It never asks for more rows
-// than a row group has left: at the end of one parquet-go spends 30 MB to say so.
-func readRows[Row, Value any](r io.ReaderAt, size int64, decode func(*Row) (Value, error), fn func([]Value) error) error {
-	file, err := openParquet(r, size)
-	if err != nil {
-		return err
-	}
-	total := 0
-	for _, group := range file.RowGroups() {
-		var in *parquet.GenericReader[Row]
-		if err := guard(func() error { in = parquet.NewGenericRowGroupReader[Row](group); return nil }); err != nil {
-			return err
-		}
-		for left := group.NumRows(); left > 0; {
-			var batch []Value
-			err := guard(func() error {
-				rows := make([]Row, min(left, batchRows))
-				n, err := in.Read(rows)
-				if n == 0 {
-					return noEOF(cmp.Or(err, io.ErrNoProgress))
-				}
-				for i := range rows[:n] {
-					v, err := decode(&rows[i])
-					if err != nil {
-						return fmt.Errorf("row %d: %w", total+i+1, err)
-					}
-					batch = append(batch, v)
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			total += len(batch)
-			left -= int64(len(batch))
-			if err := fn(batch); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

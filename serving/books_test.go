@@ -37,6 +37,9 @@ type bookkeeper struct {
 func (b *bookkeeper) start() {
 	b.Helper()
 	b.journal, b.books = openData(b, b.dir, b.now)
+	if b.sealer != nil { // the process before
+		must(b.sealer.Log, b.sealer.Log.Close())(b)
+	}
 	log := must(datasets.OpenLog(filepath.Join(b.dir, "log"), datasets.LogOptions{}))(b)
 	b.sealer = &serving.Sealer{Journal: b.journal, Log: log, Books: b.books, Logger: slog.New(slog.DiscardHandler)}
 	b.sealer.Sealed = func() { b.crash("between checkpoint and deletion") }

@@ -85,11 +85,15 @@ func (p *plant) start() (err error) {
 		return err
 	}
 	if p.log, err = datasets.OpenLog("/data/log", datasets.LogOptions{FS: p.process}); err != nil {
-		return errors.Join(err, p.journal.Close())
+		err = errors.Join(err, p.journal.Close())
+		p.journal = nil
+		return err
 	}
 	p.sealer = &serving.Sealer{Journal: p.journal, Log: p.log, Books: p.sums, Logger: slog.New(slog.DiscardHandler)}
 	return nil
 }
+
+func (p *plant) close() error { return errors.Join(p.journal.Close(), p.log.Close()) }
 
 // work is a day of one process: rounds begin, have their holds raised, end and are scored, and now and then all is sealed.
 func (p *plant) work(steps int) error {
@@ -126,6 +130,9 @@ func (p *plant) seal(ctx context.Context) error {
 		err := p.sealer.Finish(ctx)
 		if err == nil {
 			p.sealed = p.closing
+		}
+		if err == nil && p.random.IntN(2) == 0 { // a few hours later, as far as the log knows
+			_, err = p.log.Compact(ctx, datasets.CompactOptions{Now: time.Now().Add(3 * time.Hour)})
 		}
 		return err
 	}
@@ -220,7 +227,7 @@ func (p *plant) crash() error {
 	for deaths := 0; ; deaths++ {
 		p.process.Kill()
 		if p.journal != nil {
-			_ = p.journal.Close() // ends its goroutine; the disk refuses it everything
+			_ = p.close() // ends its goroutine; the disk refuses it everything
 			p.journal = nil
 		}
 		if p.random.IntN(4) > 0 {
@@ -268,7 +275,7 @@ func (p *plant) live(dieAt int) error {
 		err = p.sealer.Finish(context.Background())
 	}
 	if p.journal != nil {
-		err = errors.Join(err, p.journal.Close())
+		err = errors.Join(err, p.close())
 	}
 	if p.process.Dead() { // it was told to, and had started all the same
 		return nil
@@ -277,7 +284,7 @@ func (p *plant) live(dieAt int) error {
 	if err = errors.Join(err, p.start()); err != nil {
 		return err
 	}
-	defer p.journal.Close()
+	defer p.close()
 	if err := p.sealer.Finish(context.Background()); err != nil { // what was open at the end
 		return err
 	}
@@ -288,7 +295,7 @@ func (p *plant) live(dieAt int) error {
 func (p *plant) again() (catalog.Nanodollars, error) {
 	key := ledger.Account("key", "k", ledger.Total)
 	first, err := serving.Opening(p.sums, p.journal)
-	if err = errors.Join(err, p.journal.Close()); err == nil {
+	if err = errors.Join(err, p.close()); err == nil {
 		err = p.start()
 	}
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
@@ -31,6 +32,7 @@ type config struct {
 	Router    routerConfig             `yaml:"router"`
 	Routing   routingConfig            `yaml:"routing"`
 	Journal   journalConfig            `yaml:"journal"`
+	Log       logConfig                `yaml:"log"`
 	Keys      []governance.KeyConfig   `yaml:"keys"`
 	Orgs      []governance.OwnerConfig `yaml:"orgs"`
 	Teams     []governance.OwnerConfig `yaml:"teams"`
@@ -85,6 +87,11 @@ type journalConfig struct {
 	Sync string `yaml:"sync"`
 	// SegmentBytes is the size beyond which a segment is sealed; 0 is 8 MiB.
 	SegmentBytes int64 `yaml:"segment_bytes"`
+}
+
+type logConfig struct {
+	// RetentionDays is how long sealed rounds and feedback are kept; 0 is for ever.
+	RetentionDays int `yaml:"retention_days"`
 }
 
 type metricsConfig struct {
@@ -234,6 +241,9 @@ func (c *config) validate() error {
 	}
 	if c.Journal.Sync != "" && c.Journal.Sync != "write" && c.Journal.Sync != "always" {
 		return fmt.Errorf("config: journal.sync %q is neither write nor always", c.Journal.Sync)
+	}
+	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
+		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
 	seen := map[string]bool{}
 	for _, p := range c.Providers {

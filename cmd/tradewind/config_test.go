@@ -106,6 +106,8 @@ func TestConfigBad(t *testing.T) {
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `keys[0]: strategy "best"`},
 		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
 		"sync":               {"journal: {sync: maybe}\n", "neither write nor always"},
+		"retention":          {"log: {retention_days: -1}\n", "log.retention_days is -1, want 0 (keep all) to 36525"},
+		"unit of retention":  {"log: {retention_weeks: 4}\n", "retention_weeks"},
 		"provider type":      {"providers:\n  - {name: lab, type: soap}\n", `type "soap" is not served`},
 		"no models":          {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\"}\n", "list some under `models:`"},
 		"half a price":       {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, input_usd_per_mtok: 1}]}\n", "output_usd_per_mtok"},

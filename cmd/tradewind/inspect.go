@@ -20,6 +20,7 @@ type dataCmd struct {
 	Import   importCmd   `cmd:"" help:"Turn CSV or JSON lines into an outcome table."`
 	Inspect  inspectCmd  `cmd:"" help:"Show what is in a table, a sealed part or a log."`
 	Verify   verifyCmd   `cmd:"" help:"Check every part of a log against its manifest."`
+	Compact  compactCmd  `cmd:"" help:"Merge the parts of a log that no server writes, and drop old ones."`
 	Simulate simulateCmd `cmd:"" help:"Write an outcome table of the simulated world, where the truth is known."`
 }
 
@@ -79,12 +80,26 @@ func (c *verifyCmd) Run(ctx context.Context, m *Main) error {
 	if err := log.Verify(ctx); err != nil {
 		return err
 	}
-	rows := int64(0)
-	for _, p := range log.Parts() {
-		rows += p.Rows
+	rows, parts := int64(0), log.Parts()
+	for i := range parts {
+		rows += parts[i].Rows
 	}
-	_, err = fmt.Fprintf(m.Stdout, "%s: %d parts, %d rows, all as they were sealed; head %s\n", c.Dir, len(log.Parts()), rows, log.Head())
-	return err
+	leftovers, err := log.Leftovers()
+	if err != nil {
+		return err
+	}
+	orphans, err := log.Orphans()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(m.Stdout, "%s: %d parts, %d rows, all as they were sealed; %d superseded; head %s\n", c.Dir, len(parts), rows, log.Superseded(), log.Head())
+	for _, name := range leftovers {
+		fmt.Fprintf(m.Stdout, "leftover: %s (superseded, the next pass or the next start of the server removes it)\n", name)
+	}
+	for _, name := range orphans {
+		fmt.Fprintf(m.Stdout, "orphan: %s (no manifest vouches for it, nobody reads it)\n", name)
+	}
+	return nil
 }
 
 type simulateCmd struct {

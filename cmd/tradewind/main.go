@@ -46,7 +46,7 @@ type commands struct {
 	Eval    evalCmd    `cmd:"" help:"Compare routers with the baselines that must always be beaten."`
 	Predict predictCmd `cmd:"" help:"Write what a router predicts for every prompt and arm."`
 	Route   routeCmd   `cmd:"" help:"Decide for one prompt on standard input; nothing is called."`
-	Data    dataCmd    `cmd:"" help:"Import, inspect, verify and simulate tables and logs."`
+	Data    dataCmd    `cmd:"" help:"Import, inspect, verify, compact and simulate tables and logs."`
 	Models  modelsCmd  `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
 	Catalog catalogCmd `cmd:"" help:"The arms (LLMs) and their prices."`
 	Version versionCmd `cmd:"" help:"Print the version."`

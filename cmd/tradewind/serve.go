@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
-	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
@@ -47,8 +46,8 @@ type serveCmd struct {
 type server struct {
 	http    *http.Server
 	gateway *serving.Gateway
-	journal *journal.Journal
 	sealer  *serving.Sealer
+	keeper  *serving.Keeper
 	log     *slog.Logger
 	// watch follows the registry; nil where an artifact was named that is in none.
 	watch func(context.Context)
@@ -70,7 +69,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = srv.journal.Close() }()
+	defer func() { _ = closeStores(srv.sealer) }()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", c.Listen, err)
@@ -142,16 +141,16 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	}
 	metrics := telemetry.NewMetrics(nil)
 	metrics.SetBuild(version())
-	j, sealer, err := openLog(c, log, metrics)
+	sealer, err := openLog(c, log, metrics)
 	if err != nil {
 		return nil, nil, err
 	}
 	books, err := openBooks(sealer)
 	if err != nil {
-		return nil, nil, errors.Join(err, j.Close())
+		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
 	metrics.WatchHolds(books.Open)
-	if n := len(j.Recovered().Unknown); n > 0 {
+	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
 	epsilon := epsilonDefault
@@ -160,13 +159,14 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	}
 	g, err := serving.New(serving.Options{
 		Arms: f.arms, CatalogVersion: f.version, Router: router, Pool: pool, Auth: auth, Quota: limits, Ledger: books, Books: books,
-		Journal: j, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
 		Strategy: openai.Strategy(c.Routing.Strategy), Epsilon: epsilon,
 	})
 	if err != nil {
-		return nil, nil, errors.Join(err, j.Close())
+		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
-	srv := &server{gateway: g, journal: j, sealer: sealer, log: log}
+	srv := &server{gateway: g, sealer: sealer, log: log}
+	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if registry != nil {
 		w := &routerWatch{gateway: g, arms: f.arms, metrics: metrics, log: log, serving: router, every: m.PollEvery}
 		if trained != nil {
@@ -190,9 +190,12 @@ func openBooks(s *serving.Sealer) (*ledger.Memory, error) {
 	return ledger.NewMemory(ledger.Options{Opening: opening})
 }
 
+// closeStores lets the next process have the data directory.
+func closeStores(s *serving.Sealer) error { return errors.Join(s.Log.Close(), s.Journal.Close()) }
+
 // openLog opens the journal, the checkpoint of the ledger and the sealed log. The checkpoint is read under the journal's
 // lock, so that no other process writes it.
-func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.Journal, *serving.Sealer, error) {
+func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*serving.Sealer, error) {
 	closed := make(chan struct{}, 1)
 	var books *ledger.Checkpoint
 	j, err := journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
@@ -212,16 +215,16 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*journal.
 	})
 	var busy *journal.LockedError
 	if errors.As(err, &busy) {
-		return nil, nil, fmt.Errorf("the data directory %s is in use by process %d; stop it, or choose another with --data-dir", c.DataDir, busy.PID)
+		return nil, fmt.Errorf("the data directory %s is in use by process %d; stop it, or choose another with --data-dir", c.DataDir, busy.PID)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	sealed, err := datasets.OpenLog(filepath.Join(c.DataDir, "log"), datasets.LogOptions{})
+	sealed, err := openLogAlone(filepath.Join(c.DataDir, "log"))
 	if err != nil {
-		return nil, nil, errors.Join(err, j.Close())
+		return nil, errors.Join(err, j.Close())
 	}
-	return j, &serving.Sealer{Journal: j, Log: sealed, Books: books, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
+	return &serving.Sealer{Journal: j, Log: sealed, Books: books, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
 }
 
 // joined puts a trained router together with the arms that are served. One that knows none of them, such as the
@@ -271,6 +274,7 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	background, stop := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() { s.sealer.Run(background) })
+	work.Go(func() { s.keeper.Run(background) })
 	work.Go(func() { s.gateway.ExpireHolds(background) })
 	if s.watch != nil {
 		work.Go(func() { s.watch(background) })

@@ -226,7 +226,7 @@ func (j *Journal) endRounds(rounds []unended) error {
 // endUnknown gives a round the outcome that says that nobody knows.
 func (j *Journal) endUnknown(r *unended) (err error) {
 	var round datasets.Round
-	if err := json.Unmarshal(r.decision, &round.Decision); err != nil {
+	if err := round.Decision.ParseJSON(r.decision); err != nil {
 		return err
 	}
 	round.Outcome = datasets.Outcome{

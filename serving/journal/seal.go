@@ -153,7 +153,7 @@ func (b *Batch) add(f Frame, decisions map[datasets.RoundID][]byte) error {
 		return err
 	case KindOutcome:
 		var r datasets.Round
-		if err := json.Unmarshal(f.Payload, &r.Outcome); err != nil {
+		if err := r.Outcome.ParseJSON(f.Payload); err != nil {
 			return err
 		}
 		decision, found := decisions[r.Outcome.RoundID]
@@ -162,7 +162,7 @@ func (b *Batch) add(f Frame, decisions map[datasets.RoundID][]byte) error {
 			return nil
 		}
 		delete(decisions, r.Outcome.RoundID)
-		if err := json.Unmarshal(decision, &r.Decision); err != nil {
+		if err := r.Decision.ParseJSON(decision); err != nil {
 			return err
 		}
 		b.Rounds = append(b.Rounds, r)
