@@ -119,7 +119,7 @@ func (r *Report) exampleTable() section {
 	s := section{Title: "Decisions", Lines: []string{
 		"Some decisions of " + r.Examples[0].Router + " beside the best constant, " + string(r.Examples[0].Best) + ": what it expected, and what both then achieved. The clearest of each kind, good and bad alike.",
 	}}
-	g := grid{Left: 6, Head: []string{"", "task", "prompt", "chosen", "expected", "came of it"}}
+	g := grid{Left: 6, Wrap: []int{2, 4, 5}, Head: []string{"", "task", "prompt", "chosen", "expected", "came of it"}}
 	for _, e := range r.Examples {
 		g.Rows = append(g.Rows, []string{e.What, e.Task, e.Prompt, string(e.Arm), e.Reason, e.Outcome})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -155,8 +156,11 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	return flush(w, b.String())
 }
 
-// Number reports whether column k holds numbers.
+// Number reports whether column k holds numbers, Wraps whether it holds sentences.
 func (g grid) Number(k int) bool { return k >= g.Left }
+
+// Wraps: see Number.
+func (g grid) Wraps(k int) bool { return slices.Contains(g.Wrap, k) }
 
 func flush(w io.Writer, s string) error {
 	if _, err := io.WriteString(w, s); err != nil {

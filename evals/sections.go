@@ -15,10 +15,11 @@ type section struct {
 	Tables []grid
 }
 
-// grid is a table of strings; the first Left columns are names, the others numbers.
+// grid is a table of strings; the first Left columns are names, the others numbers. The columns in Wrap hold sentences.
 type grid struct {
 	Caption string
 	Left    int
+	Wrap    []int
 	Head    []string
 	Rows    [][]string
 }
