@@ -267,6 +267,31 @@ func TestLogDamagedManifest(t *testing.T) {
 	}
 }
 
+// TestLogTornAtItsStart: of a line that a power loss tore, the end may be on the disk and the beginning not. The last line
+// alone can be torn; zeros anywhere else are damage.
+func TestLogTornAtItsStart(t *testing.T) {
+	dir, l := twoParts(t, 3)
+	l.Close()
+	path := filepath.Join(dir, manifestName)
+	whole := readFile(t, path)
+	first := bytes.IndexByte(whole, '\n') + 1
+	torn := bytes.Clone(whole)
+	clear(torn[first : first+100])
+	writeFile(t, path, torn)
+	l = openLog(t, dir)
+	if l.Torn() != int64(len(whole)-first) || len(l.Parts()) != 1 || len(readFile(t, path)) != first {
+		t.Errorf("got %d torn bytes, %d parts and a manifest of %d bytes", l.Torn(), len(l.Parts()), len(readFile(t, path)))
+	}
+	l.Close()
+	torn = bytes.Clone(whole)
+	clear(torn[:100])
+	writeFile(t, path, torn)
+	var verify *VerifyError
+	if _, err := OpenLog(dir, LogOptions{}); !errors.As(err, &verify) || verify.Line != 1 {
+		t.Errorf("zeros in the first line: %v", err)
+	}
+}
+
 // TestLogCrashes: a crash may cut the manifest's last line anywhere, or come before it was written at all.
 func TestLogCrashes(t *testing.T) {
 	dir, l := twoParts(t, 3)
