@@ -67,14 +67,15 @@ func TestBenchTables(t *testing.T) {
 				t.Fatal(err)
 			}
 			took := time.Since(begin)
-			m, err := bench.NewMatrix(table, nil, p.Fold)
+			m, err := bench.NewMatrix(table, nil, p[0].Fold)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p, err = m.Align(p); err != nil {
+			aligned, err := m.Align(&p[0])
+			if err != nil {
 				t.Fatal(err)
 			}
-			trace, err := bench.NewTrace(m, p)
+			trace, err := bench.NewTrace(m, aligned)
 			if err != nil {
 				t.Fatal(err)
 			}

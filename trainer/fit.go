@@ -59,9 +59,9 @@ type OOF struct {
 	// Table holds the prompts that were fitted on and the model's arms; Rows are the prompts that estimates exist for.
 	Table *datasets.Table
 	Rows  []int
-	// Score, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
+	// Score, Shifted, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
 	// and nil where the table has no costs.
-	Score, Quality, Tokens, CostUSD []float64
+	Score, Shifted, Quality, Tokens, CostUSD []float64
 
 	seen *evidence
 }
@@ -215,8 +215,10 @@ func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *f
 	if f.seen != nil {
 		f.score = f.seen.score
 		f.fallback = f.balanced()
+		f.anchor = f.fallback
 	} else {
 		f.fallback = fallback(t)
+		f.anchor = best(means(t))
 	}
 	return f
 }
@@ -294,13 +296,15 @@ func (h *heldOut) estimate(s *stack) (*OOF, error) {
 	}
 	arms := len(h.f.table.Arms)
 	n := len(h.rows) * arms
-	out := &OOF{Table: h.f.table, Rows: h.rows, seen: h.f.seen, Score: make([]float64, n), Quality: make([]float64, n), Tokens: make([]float64, n)}
+	out := &OOF{Table: h.f.table, Rows: h.rows, seen: h.f.seen}
+	out.Score, out.Shifted, out.Quality, out.Tokens = make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	out.CostUSD = s.prices.table(len(h.rows))
 	err := h.each(func(k int, c *classifier.Classifier) {
 		var e policy.Estimates
 		x := &h.contexts[h.rows[k]]
 		c.Estimate(&e, x)
 		copy(out.Score[k*arms:], e.Score)
+		copy(out.Shifted[k*arms:], e.Shifted)
 		copy(out.Quality[k*arms:], e.Quality)
 		copy(out.Tokens[k*arms:], e.OutputTokens)
 		if out.CostUSD != nil {

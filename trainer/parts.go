@@ -31,6 +31,7 @@ type fitter struct {
 	design   *design
 	tasks    *taskSet
 	fallback int
+	anchor   int // the best single arm, whatever it costs; see classifier.Shift
 	edges    []float64
 	logs     []float32 // ln of output tokens, NaN where unknown
 }
@@ -39,8 +40,8 @@ type fitter struct {
 func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, error) {
 	t := f.table
 	m := &classifier.Model{Router: classifier.Router{
-		Format: 1, SpecDigest: features.DefaultSpec().Digest(), Arms: t.Arms, Fallback: t.Arms[f.fallback], Reference: t.Arms,
-		Tasks: f.tasks.names, Clusters: f.tasks.clusters, Temperature: f.tasks.temperature, Spread: spread,
+		Format: classifier.FormatVersion, SpecDigest: features.DefaultSpec().Digest(), Arms: t.Arms, Fallback: t.Arms[f.fallback], Reference: t.Arms,
+		Shift: classifier.Shift{Anchor: t.Arms[f.anchor]}, Tasks: f.tasks.names, Clusters: f.tasks.clusters, Temperature: f.tasks.temperature, Spread: spread,
 	}}
 	f.tables(m, rows)
 	b := f.block(m, rows)

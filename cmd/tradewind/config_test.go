@@ -103,6 +103,7 @@ func TestConfigBad(t *testing.T) {
 		"no brace":           {"listen: ${PORT\n", "line 1: \"${PORT\" has no closing brace"},
 		"strategy":           {"routing: {strategy: cheapest}\n", `"cheapest" is none of cost, latency, balanced`},
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `keys[0]: strategy "best"`},
+		"traffic":            {"routing: {traffic: calm}\n", `"calm" is neither known nor shifting`},
 		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
 		"sync":               {"journal: {sync: maybe}\n", "neither write nor always"},
 		"provider type":      {"providers:\n  - {name: lab, type: soap}\n", `type "soap" is not served`},

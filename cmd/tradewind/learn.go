@@ -191,9 +191,8 @@ func (e *evalCmd) predictions(ctx context.Context, table *datasets.Table, o *eva
 		if err != nil {
 			return nil, err
 		}
-		predicted.Name = string(c.Digest())
 		o.Artifacts = append(o.Artifacts, string(c.Digest()))
-		all = append(all, *predicted)
+		all = append(all, predicted...)
 	}
 	if e.Predictions != "" {
 		f, err := os.Open(e.Predictions)
@@ -217,7 +216,7 @@ func (e *evalCmd) predictions(ctx context.Context, table *datasets.Table, o *eva
 	if err != nil {
 		return nil, err
 	}
-	return append(all, *predicted), nil
+	return append(all, predicted...), nil
 }
 
 func openArtifact(path string) (*classifier.Classifier, error) {
