@@ -184,6 +184,16 @@ func (m *Model) list() []namedTable {
 	}
 }
 
+// Clone is a copy whose parameters may be changed; tokenizer, names and golden rows are shared.
+func (m *Model) Clone() *Model {
+	out := *m
+	out.Weights.Cells = slices.Clone(m.Weights.Cells)
+	for _, n := range out.list() {
+		n.table.Data = slices.Clone(n.table.Data)
+	}
+	return &out
+}
+
 // Validate reports the first contradiction in a model. A model that passes cannot make Estimate panic or divide by
 // zero, whatever the context.
 func (m *Model) Validate() error {

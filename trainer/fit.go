@@ -69,33 +69,39 @@ type OOF struct {
 // Fit learns a model from an outcome table. The targets and golden rows are not set yet (see Run). Arms that were never
 // scored are left out of the model.
 func Fit(ctx context.Context, t *datasets.Table, o FitOptions) (*classifier.Model, *OOF, error) {
+	_, m, oof, err := fit(ctx, t, o)
+	return m, oof, err
+}
+
+// fit is Fit, and returns what the fit was made with.
+func fit(ctx context.Context, t *datasets.Table, o FitOptions) (*fitter, *classifier.Model, *OOF, error) {
 	t, seen, err := usable(t, o.seen)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	o.seen = seen
 	tok, contexts, err := extract(ctx, t, &o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	f := newFitter(t, contexts, &o)
 	sample := inHashOrder(t, StackPromptsMax)
 	keepOnly(contexts, sample)
 	oof, stack, err := f.crossFit(ctx, contexts, sample, &o)
 	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: fitting inner folds: %w", err)
+		return nil, nil, nil, fmt.Errorf("trainer: fitting inner folds: %w", err)
 	}
 	clear(contexts) // the memory is better used by the last fit
 	o.progress("fit", 0, 1)
 	m, err := f.parts(ctx, all(len(t.Prompts)))
 	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: fitting: %w", err)
+		return nil, nil, nil, fmt.Errorf("trainer: fitting: %w", err)
 	}
 	stack.apply(m)
 	m.Tokenizer = tok
 	m.Router.Train = classifier.TrainingSize{Prompts: len(t.Prompts), Cells: cells(t), Folds: innerFolds, Seed: o.Seed}
 	o.progress("fit", 1, 1)
-	return m, oof, m.Validate()
+	return f, m, oof, m.Validate()
 }
 
 // usable drops arms that were never scored, samples too many prompts, and refuses what nothing can be learned from.
@@ -211,14 +217,14 @@ func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *f
 	}
 	f.edges = lengthEdges(f.design.bytes)
 	f.tasks = newTasks(t, f.design, o.Seed)
+	f.young = findYoung(t, f.seen)
 	f.score = t.Score
 	if f.seen != nil {
 		f.score = f.seen.score
 		f.fallback = f.balanced()
 		f.anchor = f.fallback
 	} else {
-		f.fallback = fallback(t)
-		f.anchor = best(means(t))
+		f.fallback, f.anchor = fallback(t, f.young)
 	}
 	return f
 }

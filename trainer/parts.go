@@ -30,6 +30,7 @@ type fitter struct {
 	score    []float32 // what is learned: the table's, or the evidence's
 	design   *design
 	tasks    *taskSet
+	young    []bool
 	fallback int
 	anchor   int // the best single arm, whatever it costs; see classifier.Shift
 	edges    []float64
@@ -60,6 +61,11 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 		f.tasks.place(weights, len(b.kinds))
 	}
 	f.store(m, b, weights)
+	for j, young := range f.young {
+		if young {
+			f.borrow(m, j, rows)
+		}
+	}
 	return m, nil
 }
 

@@ -57,6 +57,11 @@ func (h *heldOut) learn() (*stack, error) {
 	s.quality = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
 	h.platt(s, parts)
 	h.lengths(s, parts)
+	for j, young := range h.f.young {
+		if young {
+			h.f.lend(j, s.plattA, s.plattB, s.smear, s.upper)
+		}
+	}
 	s.prices = newPrices(h.f.table)
 	return s, nil
 }

@@ -110,6 +110,7 @@ type evalCmd struct {
 	Artifact     []string `help:"Artifacts or registries to judge on the table." type:"path" placeholder:"DIR,..."`
 	Folds        int      `help:"Train inside each of this many folds and judge held-out prompts."`
 	LeaveTaskOut bool     `help:"Make one fold of every task: what a router does on tasks it never saw."`
+	NewArm       int      `help:"Measure what each arm adds to the others when it joins them with this many scores, over 20 draws, instead." placeholder:"SCORES"`
 	Predictions  string   `help:"Judge prediction rows (JSON lines) instead of training." type:"path"`
 	Pool         string   `help:"Name of the pool of arms, for the report."`
 	Out          string   `help:"Folder for report.html, report.md, report.json and curve.svg." type:"path"`
@@ -129,6 +130,9 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 	options := evals.Options{
 		Pool: e.Pool, Folds: e.Folds, LeaveTaskOut: e.LeaveTaskOut, Seed: uint64(e.Seed), Resamples: e.Resamples,
 		Command: "tradewind " + strings.Join(m.Args, " "),
+	}
+	if e.NewArm != 0 {
+		return e.newArms(ctx, m, table, p)
 	}
 	if err := e.unseen(table); err != nil {
 		return err
