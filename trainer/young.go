@@ -15,12 +15,10 @@ const (
 	// youngScoresMax is the number of scores up to which an arm is young, where another has youngRatio times as many.
 	youngScoresMax = 300
 	youngRatio     = 4
-	// siblingPrior is the strength, in squared deviations, of the prior that an arm follows its siblings one to one.
-	siblingPrior = 5
 	// youngTaskPrior are the pseudo-counts that draw what a task shows beyond the siblings toward nothing.
-	youngTaskPrior = 15
+	youngTaskPrior = 8
 	// youngCaution is how many standard errors of its mean a young arm is held back.
-	youngCaution = 0.5
+	youngCaution = 1
 )
 
 // findYoung marks the arms that are young: few scores, while others have many. A log has arms of few scores and its own
@@ -41,8 +39,8 @@ func findYoung(t *datasets.Table, seen *evidence) []bool {
 }
 
 // borrow estimates young arm j of a fitted model from its few scores on the given prompts and from its siblings, the arms
-// that are not young. It is taken to follow the siblings' mean, prompt by prompt, up to a slope, an offset, and what its
-// tasks show beyond that, all shrunk; and it is held back by its uncertainty, so that a newcomer of unknown worth starts
+// that are not young. It is taken to follow the siblings' mean, prompt by prompt, up to an offset and what its tasks show
+// beyond that, which is shrunk; and it is held back by its uncertainty, so that a newcomer of unknown worth starts
 // low and rises with its scores.
 func (f *fitter) borrow(m *classifier.Model, j int, labels []int) {
 	f.borrowScores(m, j, labels)
@@ -58,10 +56,10 @@ func (f *fitter) borrowScores(m *classifier.Model, j int, labels []int) {
 	mean := max(0, min(1, s.mean-youngCaution*s.err))
 	for bin := range m.Tables.Length.Rows {
 		row := m.Tables.Length.Row(bin)
-		row[j] = mean + s.slope*b.deviation(row, m.Tables.Mean.Data)
+		row[j] = mean + b.deviation(row, m.Tables.Mean.Data)
 	}
 	b.write(&m.Tables.Mean, &m.Tables.Task, mean, s)
-	b.head(len(f.tasks.names), s.slope, classifier.Logit(mean))
+	b.head(len(f.tasks.names), classifier.Logit(mean))
 }
 
 func (f *fitter) borrowLengths(m *classifier.Model, j int, labels []int) {
@@ -72,12 +70,12 @@ func (f *fitter) borrowLengths(m *classifier.Model, j int, labels []int) {
 	}
 	for r := range t.TokenSlope.Rows {
 		row := t.TokenSlope.Row(r)
-		row[j] = s.slope * b.average(row)
+		row[j] = b.average(row)
 	}
 	t.TokenLow.Data[j] = s.mean + b.deviation(t.TokenLow.Data, t.TokenMean.Data)
 	t.TokenHigh.Data[j] = s.mean + b.deviation(t.TokenHigh.Data, t.TokenMean.Data)
 	b.write(&t.TokenMean, &t.TokenTask, s.mean, s)
-	b.head(len(f.tasks.names)+b.arms, s.slope, s.mean)
+	b.head(len(f.tasks.names)+b.arms, s.mean)
 }
 
 // borrower is one young arm of a model beside its siblings, with what was observed of all: prompts x arms.
@@ -128,20 +126,18 @@ func (b *borrower) average(row []float64) float64 {
 // deviation is the siblings' mean of a row's distance from their own means.
 func (b *borrower) deviation(row, mean []float64) float64 { return b.average(row) - b.average(mean) }
 
-// following is what few values say of an arm: its mean with a standard error, how steeply it follows its siblings, and
-// what each task adds.
+// following is what few values say of an arm: its mean with a standard error, and what each task adds.
 type following struct {
-	n         float64
-	mean, err float64
-	slope     float64
-	task      []float64
+	n, mean, err float64
+	task         []float64
 }
 
-// follow fits the young arm's values on the siblings' mean deviation on the same prompts. That takes out how easy the few
-// prompts happened to be.
+// follow compares the young arm's values with the siblings' mean deviation on the same prompts. That takes out how easy
+// the few prompts happened to be.
 func (b *borrower) follow(labels []int, mean []float64, taskPrior float64) following {
-	var y, x []float64
+	var beyond []float64 // value less the siblings' deviation
 	var rows []int
+	s := following{task: make([]float64, len(b.f.tasks.names))}
 	for _, i := range labels {
 		row := b.value[i*b.arms : (i+1)*b.arms]
 		v := float64(row[b.j])
@@ -154,22 +150,15 @@ func (b *borrower) follow(labels []int, mean []float64, taskPrior float64) follo
 				sum, n = sum+s-mean[k], n+1
 			}
 		}
-		y, x, rows = append(y, v), append(x, sum/max(n, 1)), append(rows, i)
+		beyond, rows = append(beyond, v-sum/max(n, 1)), append(rows, i)
 	}
-	s := following{n: float64(len(y)), task: make([]float64, len(b.f.tasks.names))}
-	if s.n == 0 {
+	if s.n = float64(len(beyond)); s.n == 0 {
 		return s
 	}
-	my, mx := floats.Sum(y)/s.n, floats.Sum(x)/s.n
-	xy, xx := float64(siblingPrior), float64(siblingPrior)
-	for k := range y {
-		xy, xx = xy+(y[k]-my)*(x[k]-mx), xx+(x[k]-mx)*(x[k]-mx)
-	}
-	s.slope = max(0, xy/xx)
-	s.mean = my - s.slope*mx
+	s.mean = floats.Sum(beyond) / s.n
 	square, count := 0.25, make([]float64, len(s.task)) // a quarter is the variance of a coin: two equal scores prove nothing
 	for k, i := range rows {
-		r := y[k] - s.mean - s.slope*x[k]
+		r := beyond[k] - s.mean
 		square += r * r
 		b.f.tasks.weigh(i, func(task int, w float64) {
 			s.task[task] += w * r
@@ -187,13 +176,13 @@ func (b *borrower) follow(labels []int, mean []float64, taskPrior float64) follo
 func (b *borrower) write(means, tasks *classifier.Table, mean float64, s following) {
 	for k := range tasks.Rows {
 		row := tasks.Row(k)
-		row[b.j] = mean + s.slope*b.deviation(row, means.Data) + s.task[k]
+		row[b.j] = mean + b.deviation(row, means.Data) + s.task[k]
 	}
 	means.Data[b.j] = mean
 }
 
-// head sets the arm's linear output among those that begin at first to slope times the siblings' mean weights.
-func (b *borrower) head(first int, slope, bias float64) {
+// head sets the arm's linear output among those that begin at first to the siblings' mean weights.
+func (b *borrower) head(first int, bias float64) {
 	t, outputs := &b.m.Tables, b.m.Outputs()
 	cells := b.m.Weights.Cells
 	weights := make([]float64, len(b.m.Weights.Buckets))
@@ -202,7 +191,7 @@ func (b *borrower) head(first int, slope, bias float64) {
 		for _, k := range b.siblings {
 			weights[r] += float64(cells[r*outputs+first+k]) * t.Scale.Data[first+k]
 		}
-		weights[r] *= slope / float64(len(b.siblings))
+		weights[r] /= float64(len(b.siblings))
 		unit = max(unit, math.Abs(weights[r])/127)
 	}
 	own := first + b.j
@@ -215,6 +204,6 @@ func (b *borrower) head(first int, slope, bias float64) {
 	}
 	for r := range t.Dense.Rows {
 		row := t.Dense.Row(r)
-		row[own] = slope * b.average(row[first:first+b.arms])
+		row[own] = b.average(row[first : first+b.arms])
 	}
 }
