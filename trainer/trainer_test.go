@@ -118,7 +118,7 @@ func TestKnownWorld(t *testing.T) {
 		if err := s.WriteText(&b); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"best single arm", "Routing beats single arms", string(s.Digest), string(s.Arms[0].Arm), "certified"} {
+		for _, want := range []string{"best single arm", "Routing beats single arms", string(s.Digest), string(s.Arms[0].Arm), "certified", "For shifting traffic: ", "left-out tasks, simulated"} {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("summary lacks %q:\n%s", want, &b)
 			}
