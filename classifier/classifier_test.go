@@ -49,7 +49,7 @@ func madeUp(arms, tasks, buckets int) *Model {
 	for i := range m.Weights.Cells {
 		m.Weights.Cells[i] = int8(rng.IntN(255) - 127)
 	}
-	m.Tables.Length.Rows = 3
+	m.Tables.Length.Rows, m.Tables.TokenSlope.Rows = 3, 1 // list sets the rest of the shapes
 	for _, n := range m.list() {
 		*n.table = NewTable(n.rows, n.cols)
 		for i := range n.table.Data {
