@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/features/tokenizer"
 	"github.com/tradewind-llm/tradewind/models"
@@ -28,6 +29,7 @@ type Classifier struct {
 
 	arms, tasks int
 	fallback    int
+	anchor      int
 	reference   []int
 	// active lists the dense inputs that are switched on.
 	active []int
@@ -91,6 +93,7 @@ func New(m *Model) (*Classifier, error) {
 	c := &Classifier{
 		model: m, extractor: extractor, packed: pack(m),
 		arms: len(m.Router.Arms), tasks: len(m.Router.Tasks), fallback: slices.Index(m.Router.Arms, m.Router.Fallback),
+		anchor: slices.Index(m.Router.Arms, m.Router.Shift.Anchor),
 	}
 	for _, a := range m.Router.Reference {
 		c.reference = append(c.reference, slices.Index(m.Router.Arms, a))
@@ -116,16 +119,23 @@ func (c *Classifier) Digest() models.Digest { return c.digest }
 // Extractor is the one that the model was trained with.
 func (c *Classifier) Extractor() *features.Extractor { return c.extractor }
 
-// Targets are the prices of a dollar that were fitted for the strategies. The caller must not change them.
-func (c *Classifier) Targets() []Target { return c.model.Router.Targets }
+// Targets are the prices of a dollar that were fitted for the strategies, on the score of a setting. The caller must not
+// change them.
+func (c *Classifier) Targets(t policy.Traffic) []Target {
+	if t == policy.Shifting {
+		return c.model.Router.Shift.Targets
+	}
+	return c.model.Router.Targets
+}
 
 // Target returns what was fitted for a strategy ("quality", "balanced", "cost").
-func (c *Classifier) Target(strategy string) (Target, bool) {
-	i := slices.IndexFunc(c.model.Router.Targets, func(t Target) bool { return t.Strategy == strategy })
+func (c *Classifier) Target(strategy string, t policy.Traffic) (Target, bool) {
+	targets := c.Targets(t)
+	i := slices.IndexFunc(targets, func(t Target) bool { return t.Strategy == strategy })
 	if i < 0 {
 		return Target{}, false
 	}
-	return c.model.Router.Targets[i], true
+	return targets[i], true
 }
 
 // Model is what the classifier was made of, to look at and not to change.

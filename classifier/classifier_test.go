@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models"
@@ -24,9 +26,10 @@ import (
 func madeUp(arms, tasks, buckets int) *Model {
 	rng := rand.New(rand.NewPCG(1, 2))
 	m := &Model{Router: Router{
-		Format: formatVersion, SpecDigest: features.DefaultSpec().Digest(), Temperature: 0.8, Spread: 0.85,
+		Format: FormatVersion, SpecDigest: features.DefaultSpec().Digest(), Temperature: 0.8, Spread: 0.85,
 		Score: Stack{0.5, 0.4, 0.1}, Quality: Stack{0.5, 0.5, 0}, Tokens: TokenStack{0.5, 0.5},
 		Targets: []Target{{Strategy: "quality", Target: 1}, {Strategy: "balanced", Target: 0.99, Lambda: 30, Certified: true}},
+		Shift:   Shift{Task: 0.9, Targets: []Target{{Strategy: "quality", Target: 1}}},
 	}}
 	for j := range arms {
 		m.Router.Arms = append(m.Router.Arms, catalog.ArmID(fmt.Sprintf("vendor/arm-%d", j)))
@@ -34,7 +37,7 @@ func madeUp(arms, tasks, buckets int) *Model {
 	for k := range tasks {
 		m.Router.Tasks = append(m.Router.Tasks, fmt.Sprintf("task %d", k))
 	}
-	m.Router.Fallback, m.Router.Reference = m.Router.Arms[arms-1], m.Router.Arms
+	m.Router.Fallback, m.Router.Reference, m.Router.Shift.Anchor = m.Router.Arms[arms-1], m.Router.Arms, m.Router.Arms[0]
 	limit := 2 * features.DefaultSpec().Buckets
 	for b := range limit {
 		if len(m.Weights.Buckets) < buckets && b%(limit/buckets) == 0 {
@@ -46,7 +49,7 @@ func madeUp(arms, tasks, buckets int) *Model {
 	for i := range m.Weights.Cells {
 		m.Weights.Cells[i] = int8(rng.IntN(255) - 127)
 	}
-	m.Tables.Length.Rows = 3
+	m.Tables.Length.Rows, m.Tables.TokenSlope.Rows = 3, 1 // list sets the rest of the shapes
 	for _, n := range m.list() {
 		*n.table = NewTable(n.rows, n.cols)
 		for i := range n.table.Data {
@@ -161,6 +164,46 @@ func TestEstimatesAreSane(t *testing.T) {
 		if !(e.Complexity >= 0 && e.Complexity <= 1) {
 			t.Errorf("complexity %v", e.Complexity)
 		}
+	}
+}
+
+// TestShifted: under shifting traffic the score is the task mix's, and no arm stands above the anchor where the mix is not
+// to be followed.
+func TestShifted(t *testing.T) {
+	m := madeUp(6, 4, 5000)
+	m.Tables.Mean.Data[0] = 0.4 // the anchor's: sometimes above, sometimes below
+	hold := ready(t, m)
+	bold := *m
+	bold.Router.Shift.Follow = true
+	follow := ready(t, &bold)
+	above := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var x features.Context
+		hold.extractor.Extract(&x, features.NewPrompt(rapid.StringN(0, 200, 800).Draw(t, "text")))
+		var mix, held policy.Estimates
+		var q Parts
+		hold.Estimate(&held, &x)
+		follow.Estimate(&mix, &x)
+		hold.Parts(&q, &x)
+		for j, mean := range m.Tables.Mean.Data {
+			if want := mean + m.Router.Spread*m.Router.Shift.Task*(q.Task[j]-mean); math.Abs(mix.Shifted[j]-want) > 1e-12 {
+				t.Fatalf("arm %d: got %v, want the task mix's %v", j, mix.Shifted[j], want)
+			}
+			switch {
+			case j == 0 || mix.Shifted[j] < mix.Shifted[0]-below:
+				if held.Shifted[j] != mix.Shifted[j] {
+					t.Fatalf("arm %d: got %v, want what the mix says, %v", j, held.Shifted[j], mix.Shifted[j])
+				}
+			default:
+				above++
+				if !(held.Shifted[j] < held.Shifted[0]) {
+					t.Fatalf("arm %d stands at %v, the anchor at %v", j, held.Shifted[j], held.Shifted[0])
+				}
+			}
+		}
+	})
+	if above == 0 {
+		t.Error("the mix never puts an arm above the anchor: the test shows nothing")
 	}
 }
 
@@ -283,6 +326,10 @@ func TestContradictionsAreRefused(t *testing.T) {
 		"an arm twice":       func(m *Model) { m.Router.Arms[0] = m.Router.Arms[1] },
 		"an arm too many":    func(m *Model) { m.Router.Arms = append(m.Router.Arms, "x/y") },
 		"fallback":           func(m *Model) { m.Router.Fallback = "x/y" },
+		"anchor":             func(m *Model) { m.Router.Shift.Anchor = "x/y" },
+		"a slope missing":    func(m *Model) { m.Tables.TokenSlope = NewTable(1, 4) },
+		"NaN gain":           func(m *Model) { m.Router.Shift.Gain = math.NaN() },
+		"too many targets":   func(m *Model) { m.Router.Shift.Targets = make([]Target, targetsMax+1) },
 		"reference":          func(m *Model) { m.Router.Reference = nil },
 		"NaN temperature":    func(m *Model) { m.Router.Temperature = math.NaN() },
 		"zero temperature":   func(m *Model) { m.Router.Temperature = 0 },
@@ -332,7 +379,7 @@ func TestOpen(t *testing.T) {
 	if got, want := c.Arms(), m.Router.Arms; !slices.Equal(got, want) || c.Digest() == "" {
 		t.Errorf("got arms %v of %q, want %v", got, c.Digest(), want)
 	}
-	if target, ok := c.Target("balanced"); !ok || target.Lambda != 30 || !target.Certified {
+	if target, ok := c.Target("balanced", policy.KnownMix); !ok || target.Lambda != 30 || !target.Certified {
 		t.Errorf("got target %+v", target)
 	}
 	for name, change := range map[string]func(s map[string][]byte){

@@ -65,6 +65,7 @@ func (c *Classifier) Estimate(dst *policy.Estimates, x *features.Context) {
 	c.parts(s, x)
 	dst.Resize(c.arms)
 	c.scores(dst, s)
+	c.shifted(dst, s)
 	c.errors(dst, s)
 	c.tokens(dst, s)
 	c.scratch.Put(s)
@@ -85,17 +86,44 @@ func (c *Classifier) parts(s *scratch, x *features.Context) {
 	c.gather(s)
 	c.addDense(s, x)
 	t := &c.model.Tables
-	softmax(s.Posterior, s.Logits, c.model.Router.Temperature)
+	Softmax(s.Posterior, s.Logits, c.model.Router.Temperature)
 	clear(s.Task)
 	clear(s.TokenTask)
 	for k, p := range s.Posterior {
 		floats.AddScaled(s.Task, p, t.Task.Row(k))
 		floats.AddScaled(s.TokenTask, p, t.TokenTask.Row(k))
 	}
+	c.addSlopes(s)
 	for j, z := range s.Head {
 		s.Head[j] = sigmoid(z)
 	}
 	s.Length = t.Length.Row(LengthBin(t.Edges.Data, x.PromptBytes))
+}
+
+// slopeShare is the least share of the posterior that a task needs for its slopes to count, where not even the likeliest
+// one has it, that one alone. Most prompts have one or two such tasks, and leaving out the others saves much time.
+const slopeShare = 0.15
+
+// addSlopes adds to the mean length in a task what the dense inputs say within it.
+func (c *Classifier) addSlopes(s *scratch) {
+	slopes := &c.model.Tables.TokenSlope
+	if slopes.Rows == 0 {
+		return
+	}
+	least, kept := min(slopeShare, floats.Max(s.Posterior)), 0.0
+	for _, p := range s.Posterior {
+		if p >= least {
+			kept += p
+		}
+	}
+	for k, p := range s.Posterior {
+		if p < least {
+			continue
+		}
+		for _, i := range c.active {
+			floats.AddScaled(s.TokenTask, p/kept*s.dense[i], slopes.Row(k*NumDense+i))
+		}
+	}
 }
 
 // LengthBin is the number of edges, which ascend strictly, at or below a length in bytes.
@@ -229,6 +257,28 @@ func (c *Classifier) scores(dst *policy.Estimates, s *scratch) {
 	dst.Complexity = 1 - sum/float64(len(c.reference))
 }
 
+// below is how far under the anchor's score a capped arm stands: less than anything that is measured.
+const below = 1e-5
+
+// shifted sets the score for shifting traffic. The task mix is what survives on tasks nobody trained on: it cannot leave
+// the range of what was measured, where heads and lengths extrapolate. Where training could not show that even the mix
+// helps there, it may only say which arms are worse than the best single one.
+func (c *Classifier) shifted(dst *policy.Estimates, s *scratch) {
+	r := &c.model.Router
+	for j, mean := range c.model.Tables.Mean.Data {
+		dst.Shifted[j] = mean + r.Spread*r.Shift.Task*(s.Task[j]-mean)
+	}
+	if r.Shift.Follow {
+		return
+	}
+	ceiling := dst.Shifted[c.anchor] - below
+	for j := range dst.Shifted {
+		if j != c.anchor {
+			dst.Shifted[j] = min(dst.Shifted[j], ceiling)
+		}
+	}
+}
+
 // errors sets the standard errors and the gaps: what is not known of the task adds to what is not known of its mean.
 func (c *Classifier) errors(dst *policy.Estimates, s *scratch) {
 	t := &c.model.Tables
@@ -277,8 +327,8 @@ func Logit(q float64) float64 {
 
 func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
 
-// softmax sets dst to the normalized exponentials of logits/temperature.
-func softmax(dst, logits []float64, temperature float64) {
+// Softmax sets dst to the normalized exponentials of logits/temperature.
+func Softmax(dst, logits []float64, temperature float64) {
 	top, sum := floats.Max(logits), 0.0
 	for k, z := range logits {
 		dst[k] = math.Exp((z - top) / temperature)

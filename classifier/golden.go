@@ -88,7 +88,7 @@ func compare(got, want *policy.Estimates) error {
 		got, want []float64
 	}{
 		{"quality", got.Quality, want.Quality}, {"its error", got.QualityErr, want.QualityErr},
-		{"score", got.Score, want.Score}, {"gap", got.Gap, want.Gap}, {"its error", got.GapErr, want.GapErr},
+		{"score", got.Score, want.Score}, {"score under shift", got.Shifted, want.Shifted}, {"gap", got.Gap, want.Gap}, {"its error", got.GapErr, want.GapErr},
 		{"output tokens", got.OutputTokens, want.OutputTokens}, {"their 0.9 quantile", got.OutputTokens90, want.OutputTokens90},
 		{"complexity", []float64{got.Complexity}, []float64{want.Complexity}},
 	} {

@@ -16,14 +16,15 @@ const (
 	TasksMax     = 256
 	BinsMax      = 256
 	GoldenMax    = 64
+	targetsMax   = 16
 	tableCellMax = 1 << 24
 )
 
 // NumDense is the number of dense inputs: the standardized flags, then their standardized squares.
 const NumDense = 2 * features.NumFlags
 
-// formatVersion is the version of the sections. Open refuses any other.
-const formatVersion = 1
+// FormatVersion is the version of the sections. Open refuses any other.
+const FormatVersion = 2
 
 // ErrInvalid says that a model contradicts itself or this program; what is damaged on disk is models.ErrCorrupt.
 var ErrInvalid = errors.New("classifier: invalid model")
@@ -58,6 +59,7 @@ type Router struct {
 	Quality Stack        `json:"quality"`
 	Tokens  TokenStack   `json:"tokens"`
 	Targets []Target     `json:"targets"`
+	Shift   Shift        `json:"shift"`
 	Train   TrainingSize `json:"training"`
 }
 
@@ -66,6 +68,21 @@ type Stack struct {
 	Task   float64 `json:"task"`
 	Head   float64 `json:"head"`
 	Length float64 `json:"length"`
+}
+
+// Shift is the setting for traffic unlike the training rows. The task mix alone decides, with the weight Task. Where
+// Follow is false no arm stands above the anchor: others serve where they are cheaper and their score allows it.
+type Shift struct {
+	Task float64 `json:"task"`
+	// Anchor is the arm with the best mean score. The fallback, which may be a cheaper arm within the noise, would hold
+	// that one down too.
+	Anchor catalog.ArmID `json:"anchor"`
+	Follow bool          `json:"follow"`
+	// Gain is what the mix gained over the best single arm on simulated unseen tasks, and GainErr its standard error; both
+	// are 0 where tasks were too few or had no names.
+	Gain    float64  `json:"gain"`
+	GainErr float64  `json:"gain_err"`
+	Targets []Target `json:"targets"`
 }
 
 // TokenStack weighs the two predictors of the logarithm of an answer's tokens.
@@ -126,6 +143,8 @@ type Tables struct {
 	// Task (K × m) is the mean score of a task, shrunk; TaskVar its sampling variance. Gap and GapVar are the same for
 	// the difference to the fallback on the same prompts. TokenTask is the mean logarithm of output tokens.
 	Task, TaskVar, Gap, GapVar, TokenTask Table
+	// TokenSlope (K·NumDense × m, or 0 × m) is what each dense input adds to TokenTask within a task.
+	TokenSlope Table
 	// Edges (1 × B−1) are the bounds of the length bins in bytes and Length (B × m) their mean scores, shrunk.
 	Edges, Length Table
 	// Mean (1 × m) is an arm's mean score. PlattA and PlattB map logit(quality) to the calibrated logit.
@@ -148,17 +167,31 @@ func (m *Model) Outputs() int { return len(m.Router.Tasks) + 2*len(m.Router.Arms
 // list is the order of tables.bin; encoding, decoding and validation all follow it.
 func (m *Model) list() []namedTable {
 	t, arms, tasks, outputs := &m.Tables, len(m.Router.Arms), len(m.Router.Tasks), m.Outputs()
-	bins := t.Length.Rows
+	bins, slopes := t.Length.Rows, 0
+	if t.TokenSlope.Rows > 0 {
+		slopes = tasks * NumDense
+	}
 	return []namedTable{
 		{"dense_mean", &t.DenseMean, 1, NumDense}, {"dense_scale", &t.DenseScale, 1, NumDense},
 		{"bias", &t.Bias, 1, outputs}, {"scale", &t.Scale, 1, outputs}, {"dense", &t.Dense, NumDense, outputs},
 		{"task", &t.Task, tasks, arms}, {"task_var", &t.TaskVar, tasks, arms},
 		{"gap", &t.Gap, tasks, arms}, {"gap_var", &t.GapVar, tasks, arms}, {"token_task", &t.TokenTask, tasks, arms},
+		{"token_slope", &t.TokenSlope, slopes, arms},
 		{"edges", &t.Edges, 1, bins - 1}, {"length", &t.Length, bins, arms},
 		{"mean", &t.Mean, 1, arms}, {"platt_a", &t.PlattA, 1, arms}, {"platt_b", &t.PlattB, 1, arms},
 		{"token_mean", &t.TokenMean, 1, arms}, {"token_low", &t.TokenLow, 1, arms}, {"token_high", &t.TokenHigh, 1, arms},
 		{"smear", &t.Smear, 1, arms}, {"upper", &t.Upper, 1, arms},
 	}
+}
+
+// Clone is a copy whose parameters may be changed; tokenizer, names and golden rows are shared.
+func (m *Model) Clone() *Model {
+	out := *m
+	out.Weights.Cells = slices.Clone(m.Weights.Cells)
+	for _, n := range out.list() {
+		n.table.Data = slices.Clone(n.table.Data)
+	}
+	return &out
 }
 
 // Validate reports the first contradiction in a model. A model that passes cannot make Estimate panic or divide by
@@ -180,8 +213,8 @@ func (m *Model) Validate() error {
 
 func (r *Router) validate() error {
 	switch spec := features.DefaultSpec().Digest(); {
-	case r.Format != formatVersion:
-		return fmt.Errorf("format %d, this program reads %d", r.Format, formatVersion)
+	case r.Format != FormatVersion:
+		return fmt.Errorf("format %d, this program reads %d", r.Format, FormatVersion)
 	case r.SpecDigest != spec:
 		return fmt.Errorf("features of spec %.80q, this program extracts %q", r.SpecDigest, spec)
 	case len(r.Arms) == 0 || len(r.Arms) > ArmsMax:
@@ -190,25 +223,25 @@ func (r *Router) validate() error {
 		return fmt.Errorf("%d tasks, want 1 to %d", len(r.Tasks), TasksMax)
 	case len(r.Reference) == 0 || len(r.Reference) > len(r.Arms):
 		return fmt.Errorf("%d reference arms of %d", len(r.Reference), len(r.Arms))
-	case len(r.Targets) > 16:
-		return fmt.Errorf("%d targets", len(r.Targets))
+	case len(r.Targets) > targetsMax || len(r.Shift.Targets) > targetsMax:
+		return fmt.Errorf("%d and %d targets, want at most %d each", len(r.Targets), len(r.Shift.Targets), targetsMax)
 	}
 	sorted := slices.Clone(r.Arms)
 	slices.Sort(sorted)
 	if sorted[0] == "" || len(slices.Compact(sorted)) != len(r.Arms) {
 		return errors.New("an arm is empty or stands twice")
 	}
-	for _, a := range append([]catalog.ArmID{r.Fallback}, r.Reference...) {
+	for _, a := range append([]catalog.ArmID{r.Fallback, r.Shift.Anchor}, r.Reference...) {
 		if !slices.Contains(r.Arms, a) {
 			return fmt.Errorf("%.80q is not an arm", a)
 		}
 	}
 	positive := []float64{r.Temperature, r.Spread}
-	weights := []float64{r.Score.Task, r.Score.Head, r.Score.Length, r.Quality.Task, r.Quality.Head, r.Quality.Length, r.Tokens.Task, r.Tokens.Head}
-	for _, t := range r.Targets {
+	weights := []float64{r.Score.Task, r.Score.Head, r.Score.Length, r.Quality.Task, r.Quality.Head, r.Quality.Length, r.Tokens.Task, r.Tokens.Head, r.Shift.Task, r.Shift.GainErr}
+	for _, t := range slices.Concat(r.Targets, r.Shift.Targets) {
 		weights = append(weights, t.Lambda, t.Target)
 	}
-	if !inside(positive, 1e-6, 1e6) || !inside(weights, 0, 1e12) {
+	if !inside(positive, 1e-6, 1e6) || !inside(weights, 0, 1e12) || !inside([]float64{r.Shift.Gain}, -1, 1) {
 		return errors.New("a weight, a target, the temperature or the spread is out of range")
 	}
 	return nil

@@ -85,7 +85,7 @@ func decodeJSON(name string, b []byte, dst any) error {
 func (w *Weights) encode(outputs int) []byte {
 	b := make([]byte, 0, 16+6*len(w.Buckets)+len(w.Cells))
 	b = append(b, weightsMagic...)
-	b = binary.LittleEndian.AppendUint32(b, formatVersion)
+	b = binary.LittleEndian.AppendUint32(b, FormatVersion)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(w.Buckets)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(outputs))
 	for _, bucket := range w.Buckets {
@@ -123,7 +123,7 @@ func (w *Weights) decode(r *reader, outputs int) {
 func (m *Model) encodeTables() []byte {
 	list := m.list()
 	b := append([]byte(nil), tablesMagic...)
-	b = binary.LittleEndian.AppendUint32(b, formatVersion)
+	b = binary.LittleEndian.AppendUint32(b, FormatVersion)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(list)))
 	for _, n := range list {
 		b = append(append(b, byte(len(n.name))), n.name...)
@@ -190,7 +190,7 @@ func (r *reader) uint32() uint32 {
 }
 
 func (r *reader) magic(want string) {
-	if string(r.take(len(want))) != want || r.uint32() != formatVersion {
+	if string(r.take(len(want))) != want || r.uint32() != FormatVersion {
 		r.fail()
 	}
 }

@@ -274,6 +274,7 @@ func compareRows[Row any](ctx context.Context, l *Log, merged *Part, run []Part,
 	if err != nil {
 		return fmt.Errorf("reading back %s: %w", merged.Path, err)
 	}
+	defer got.close()
 	n := int64(0)
 	err = sourceRows(l, run, func(want []Row) error {
 		for len(want) > 0 {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -264,6 +265,38 @@ func TestLogDamagedManifest(t *testing.T) {
 	l.Close()
 	if head := openLog(t, dir).Head(); head != l.Head() || len(head) != 64 {
 		t.Errorf("got head %s, want %s", head, l.Head())
+	}
+}
+
+// TestSealingKeepsNoMemory: what a part needed while it was written, read back and read is let go of.
+func TestSealingKeepsNoMemory(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const warm, parts = 5, 40
+	var before uint64
+	for n := range warm + parts {
+		if n == warm {
+			before = heap()
+		}
+		rounds := sampleRounds(1)
+		rounds[0].Decision.At = rounds[0].Decision.At.Add(time.Duration(n) * time.Second)
+		if _, err := l.Seal(rounds); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Verify(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := allRounds(l); err != nil || len(got) != n+1 {
+			t.Fatalf("%d rounds, %v", len(got), err)
+		}
+	}
+	if after := heap(); after > before+50<<20 {
+		t.Errorf("%d parts left %d MB behind", parts, (after-before)>>20)
 	}
 }
 

@@ -83,6 +83,7 @@ func (r *rowReader[Row]) ours() error {
 func (r *rowReader[Row]) next(n int) (rows []Row, err error) {
 	err = guard(func() error {
 		for r.left == 0 {
+			r.close()
 			if len(r.groups) == 0 {
 				return io.EOF
 			}
@@ -100,12 +101,22 @@ func (r *rowReader[Row]) next(n int) (rows []Row, err error) {
 	return rows, err
 }
 
+// close lets go of the buffers of a row group, which are megabytes: a reader that is left to the garbage collector keeps
+// them for ever.
+func (r *rowReader[Row]) close() {
+	if r.in != nil {
+		_ = r.in.Close()
+		r.in = nil
+	}
+}
+
 // eachBatch passes on a part's rows, once accept has seen the reader. fn runs outside the guard.
 func eachBatch[Row any](r io.ReaderAt, size int64, accept func(*rowReader[Row]) error, fn func([]Row) error) error {
 	in, err := openRows[Row](r, size)
 	if err != nil {
 		return err
 	}
+	defer in.close()
 	if err := accept(in); err != nil {
 		return err
 	}

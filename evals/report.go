@@ -114,6 +114,7 @@ type Report struct {
 	Routers     []Row            `json:"routers"`
 	Pairs       []PairRow        `json:"pairs,omitempty"`
 	Tasks       []TaskRow        `json:"tasks"`
+	Unseen      []UnseenRow      `json:"unseen,omitempty"`
 	Calibration []CalibrationRow `json:"calibration,omitempty"`
 	Tokens      []TokensRow      `json:"tokens,omitempty"`
 	// Guarantees and Pacing are what quality targets and cost targets came to.
@@ -191,6 +192,8 @@ func Evaluate(ctx context.Context, table *datasets.Table, preds []bench.Predicti
 		r.Examples = s.examples(table)
 	}
 	r.Tasks, r.Calibration, r.Tokens, r.Curves = s.tasks(), s.calibration(), s.tokens(), s.curves()
+	r.Unseen = s.unseen(r.Tasks)
+	r.summarize()
 	r.Verdict = verdict(r)
 	return r, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -295,6 +296,58 @@ func TestLeaveTaskOut(t *testing.T) {
 	label, constant := row(t, r, "task label"), row(t, r, "best constant")
 	if label.Score != constant.Score {
 		t.Errorf("label scores %v, the best constant %v", label.Score, constant.Score)
+	}
+}
+
+// TestUnseen: a router that always takes the best constant of the other tasks neither leads nor deviates, one that knows
+// the tasks leads, and one that guesses is named with the tasks where it is worse.
+func TestUnseen(t *testing.T) {
+	tab := world(1200)
+	constant := router(tab, "constant", true)
+	for at := range constant.Score {
+		constant.Score[at] = float64(at % len(tab.Arms)) // the last arm is the best of any three tasks
+	}
+	r := evaluate(t, tab, Options{LeaveTaskOut: true}, constant, router(tab, "good", true), router(tab, "bad", false))
+	if len(r.Unseen) != 3 {
+		t.Fatalf("got rows %+v, want one a router", r.Unseen)
+	}
+	still, good, bad := &r.Unseen[0], &r.Unseen[1], &r.Unseen[2]
+	if still.Lead.Value != 0 || still.Deviates != 0 || still.Worse != nil {
+		t.Errorf("the constant: %+v", still)
+	}
+	if !(good.Lead.Low > 0) || !(good.Deviates > .2 && good.Deviates < .3) || good.Worse != nil {
+		t.Errorf("good: %+v, want it to lead on the one task of four where another arm is better", good)
+	}
+	if !(bad.Lead.High < 0) || bad.Deviates < .5 || len(bad.Worse) != 4 {
+		t.Errorf("bad: %+v", bad)
+	}
+	if r := evaluate(t, tab, Options{}, constant); r.Unseen != nil {
+		t.Errorf("folds by hash: got %+v, want nothing about unseen tasks", r.Unseen)
+	}
+}
+
+// TestMeansOverArms holds the rows' means to what stands arm by arm.
+func TestMeansOverArms(t *testing.T) {
+	tab := world(600)
+	r := evaluate(t, tab, Options{}, router(tab, "good", true), router(tab, "bad", false))
+	for _, name := range []string{"good", "bad"} {
+		excess, rmse := Num(0), Num(0)
+		for _, c := range r.Calibration {
+			if c.Router == name {
+				excess += c.Excess / 3
+			}
+		}
+		for _, k := range r.Tokens {
+			if k.Router == name {
+				rmse += k.RMSE / 3
+			}
+		}
+		if w := row(t, r, name); excess == 0 || math.Abs(float64(w.ECEExcess-excess)) > 1e-12 || math.Abs(float64(w.TokensRMSE-rmse)) > 1e-12 {
+			t.Errorf("%s: got means %v and %v, want %v and %v", name, w.ECEExcess, w.TokensRMSE, excess, rmse)
+		}
+	}
+	if w := row(t, r, "best constant"); w.ECEExcess.Known() {
+		t.Errorf("a constant has the calibration %v", w.ECEExcess)
 	}
 }
 

@@ -35,6 +35,9 @@ type Row struct {
 	Within     Num      `json:"within_task_gain"`
 	OverLength Interval `json:"over_length"`
 	OverLabel  Interval `json:"over_label"`
+	// ECEExcess and TokensRMSE are the means over arms of CalibrationRow.Excess and TokensRow.RMSE.
+	ECEExcess  Num `json:"ece_excess"`
+	TokensRMSE Num `json:"log_tokens_rmse"`
 }
 
 // PointRow is an operating point that was chosen on other folds' rows.
@@ -264,6 +267,24 @@ func (s *study) tokens() []TokensRow {
 		}
 	}
 	return out
+}
+
+// summarize sets the means over arms of what calibration and tokens say arm by arm.
+func (r *Report) summarize() {
+	mean := func(router string, n int, at func(k int) (string, Num)) Num {
+		sum, count := Num(0), Num(0)
+		for k := range n {
+			if name, v := at(k); name == router {
+				sum, count = sum+v, count+1
+			}
+		}
+		return sum / count // NaN where there is none
+	}
+	for i := range r.Routers {
+		w := &r.Routers[i]
+		w.ECEExcess = mean(w.Name, len(r.Calibration), func(k int) (string, Num) { return r.Calibration[k].Router, r.Calibration[k].Excess })
+		w.TokensRMSE = mean(w.Name, len(r.Tokens), func(k int) (string, Num) { return r.Tokens[k].Router, r.Tokens[k].RMSE })
+	}
 }
 
 // nan is the number that is not known.

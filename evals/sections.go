@@ -32,6 +32,9 @@ func (r *Report) sections() []section {
 	if len(r.Pairs) > 0 {
 		out = append(out, r.pairTable())
 	}
+	if len(r.Unseen) > 0 {
+		out = append(out, r.unseenTable())
+	}
 	if len(r.Guarantees) > 0 {
 		out = append(out, r.evidence())
 	}
@@ -203,6 +206,14 @@ func (r *Report) calibrationTables() section {
 	k := grid{Left: 2, Head: []string{"router", "arm", "log-token error", "length", "mean", "prompts"}}
 	for _, t := range r.Tokens {
 		k.Rows = append(k.Rows, []string{t.Router, string(t.Arm), decimal(t.RMSE), decimal(t.Length), decimal(t.Mean), strconv.Itoa(t.Prompts)})
+	}
+	for _, w := range r.Routers {
+		if w.ECEExcess.Known() {
+			g.Rows = append(g.Rows, []string{w.Name, "mean over arms", unknown, unknown, signed(w.ECEExcess), unknown})
+		}
+		if w.TokensRMSE.Known() {
+			k.Rows = append(k.Rows, []string{w.Name, "mean over arms", decimal(w.TokensRMSE), unknown, unknown, unknown})
+		}
 	}
 	for _, t := range []grid{g, k} {
 		if len(t.Rows) > 0 {

@@ -20,7 +20,7 @@ func (r *round) propose() error {
 	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, datasets.Instant(r.started)
 	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.g.o.CatalogVersion
-	d.Policy, d.Tags, d.Stream, d.InputTokens = "router", r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.g.o.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
 	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.g.o.Strategy)
 	d.Strategy = string(r.strategy)
@@ -29,7 +29,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
-	d.Complexity = r.router.estimate(&r.estimates, &r.context, c.Candidates)
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.g.o.Traffic, c.Candidates)
 	r.price(c)
 	if err := r.constraints(c); err != nil {
 		return err
@@ -44,6 +44,14 @@ func (r *round) propose() error {
 		return r.noCandidate()
 	}
 	return nil
+}
+
+// policyName is what a decision is logged under.
+func policyName(t policy.Traffic) string {
+	if t == policy.Shifting {
+		return "router, shifting traffic"
+	}
+	return "router"
 }
 
 // candidates lists every arm with its live state and the filters that do not rest on an estimate.
@@ -164,7 +172,7 @@ func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
 	o, p := &r.wire.Tradewind, r.principal
-	want := r.router.objective(r.strategy)
+	want := r.router.objective(r.strategy, r.g.o.Traffic)
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0

@@ -19,6 +19,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/simulate"
+	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
@@ -179,6 +180,43 @@ func TestStrategies(t *testing.T) {
 	}
 	if !(forecast["cost"] < forecast["quality"]) {
 		t.Errorf("the strategies make no difference: %v", forecast)
+	}
+}
+
+// TestShiftingTraffic: the operator's setting decides by the score for shifting traffic, claims no certificate, and says so.
+func TestShiftingTraffic(t *testing.T) {
+	l := must(trained())(t)
+	arms := l.world.Arms()
+	router := must(serving.NewRouter(arms, l.classifier))(t)
+	provider := must(simulated.New(simulated.Options{Instant: true}))(t)
+	w := newWorld(t, setup{
+		arms: arms, router: router, options: serving.Options{Traffic: policy.Shifting},
+		providers: map[string]upstream.Provider{arms[0].ID.Provider(): provider},
+	})
+	differ := false
+	for i := range 30 {
+		text := must(json.Marshal(l.world.Sample(int64(trainingRows + i)).Text))(t)
+		d, _ := w.outcome(w.chat(fmt.Sprintf(`{"model":"auto","max_tokens":5,"messages":[{"role":"user","content":%s}]}`, text)).wantOK())
+		checkReplay(t, d)
+		if d.Certified || d.Policy != "router, shifting traffic" {
+			t.Fatalf("certified %v, policy %q", d.Certified, d.Policy)
+		}
+		var x features.Context
+		var e policy.Estimates
+		if err := x.Parse(d.Features); err != nil {
+			t.Fatal(err)
+		}
+		l.classifier.Estimate(&e, &x)
+		for j := range e.Shifted {
+			got := d.Case.Candidates[slices.IndexFunc(d.Case.Candidates, func(c policy.Candidate) bool { return c.Arm == l.classifier.Arms()[j] })].Score
+			if math.Abs(got-e.Shifted[j]) > 1e-6 {
+				t.Fatalf("prompt %d, arm %d: score %v, want %v", i, j, got, e.Shifted[j])
+			}
+			differ = differ || math.Abs(e.Shifted[j]-e.Score[j]) > 1e-3
+		}
+	}
+	if !differ {
+		t.Error("both settings have the same scores here: the test shows nothing")
 	}
 }
 

@@ -119,13 +119,15 @@ func (r *Router) Unmeasured() []catalog.ArmID {
 // Fallback is the arm that serves where nothing better is proven.
 func (r *Router) Fallback() catalog.ArmID { return r.arms[r.fallback].ID }
 
-// estimate fills the candidates' estimates from the features and returns the prompt's complexity.
-func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates []policy.Candidate) (complexity float64) {
+// estimate fills the candidates' estimates from the features and returns the prompt's complexity. What decides is the
+// score for the traffic that is expected.
+func (r *Router) estimate(e *policy.Estimates, x *features.Context, traffic policy.Traffic, candidates []policy.Candidate) (complexity float64) {
 	measured := r.classifier != nil && r.at[r.fallback] >= 0
 	if r.classifier != nil {
 		r.classifier.Estimate(e, x)
 		complexity = e.Complexity
 	}
+	score := e.ScoreFor(traffic)
 	reference := priors[r.arms[r.fallback].Tier]
 	for i := range candidates {
 		c, prior := &candidates[i], priors[r.arms[i].Tier]
@@ -133,9 +135,9 @@ func (r *Router) estimate(e *policy.Estimates, x *features.Context, candidates [
 		c.Prior = j < 0
 		switch {
 		case j >= 0 && measured:
-			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.Score[j], e.Gap[j], e.GapErr[j]
+			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], score[j], e.Gap[j], e.GapErr[j]
 		case j >= 0: // measured, but not against the arm that is the fallback here
-			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.Score[j], e.Quality[j]-reference, priorErr
+			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], score[j], e.Quality[j]-reference, priorErr
 		default:
 			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = prior, priorErr, prior, prior-reference, 0
 			if r.classifier != nil {
@@ -174,8 +176,8 @@ var tolerances = map[openai.Strategy]float64{
 }
 
 // objective translates a strategy. A certified λ needs no guard: the certificate covers all that it does. Elsewhere an
-// arm serves only where the guard admits it.
-func (r *Router) objective(s openai.Strategy) objective {
+// arm serves only where the guard admits it, and that is everywhere under shifting traffic, which no certificate is for.
+func (r *Router) objective(s openai.Strategy, traffic policy.Traffic) objective {
 	o := objective{guard: policy.Guard{On: true, Z: .5, Tolerance: tolerances[s]}, latencyFirst: s == openai.StrategyLatency}
 	switch {
 	case s == openai.StrategyLatency:
@@ -188,9 +190,9 @@ func (r *Router) objective(s openai.Strategy) objective {
 	case s == openai.StrategyAvailability:
 		s = openai.StrategyBalanced
 	}
-	if t, ok := r.classifier.Target(string(s)); ok {
-		o.lambda, o.certified = t.Lambda, t.Certified
-		o.guard.On = !t.Certified
+	if t, ok := r.classifier.Target(string(s), traffic); ok {
+		o.lambda, o.certified = t.Lambda, t.Certified && traffic != policy.Shifting
+		o.guard.On = !o.certified
 	}
 	return o
 }

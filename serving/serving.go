@@ -49,6 +49,8 @@ type Options struct {
 	Policy policy.Policy
 	// Strategy is in force where neither request nor key says anything; empty is balanced.
 	Strategy openai.Strategy
+	// Traffic is what the router may expect of prompts; empty is policy.KnownMix.
+	Traffic policy.Traffic
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
 	Epsilon float64
 	// OutputTokensMax caps an answer where the request does not; it is sent upstream and bounds the hold. Zero is 4,096.
@@ -75,6 +77,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Strategy != "" && !o.Strategy.Known() {
 		return fmt.Errorf("serving: strategy %q is unknown", o.Strategy)
+	}
+	if !o.Traffic.Known() {
+		return fmt.Errorf("serving: traffic %q is unknown", o.Traffic)
 	}
 	return nil
 }

@@ -39,8 +39,9 @@ func (o *CrossValidateOptions) Validate() error {
 }
 
 // CrossValidate predicts every prompt of a table with a router that was trained on the other folds alone: vocabulary,
-// document frequencies, stack, prices and fallback included. It runs the code of Fit and of serving.
-func CrossValidate(ctx context.Context, t *datasets.Table, o CrossValidateOptions) (*bench.Predictions, error) {
+// document frequencies, stack, prices and fallback included. It runs the code of Fit and of serving. It returns one
+// element a setting of the policy, for a known mix and for shifting traffic, which differ in the score alone.
+func CrossValidate(ctx context.Context, t *datasets.Table, o CrossValidateOptions) ([]bench.Predictions, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -55,11 +56,8 @@ func CrossValidate(ctx context.Context, t *datasets.Table, o CrossValidateOption
 	case o.Folds != 0:
 		fold, folds = bench.Folds(t, o.Folds), o.Folds
 	}
-	p := bench.NewPredictions("router", t.Arms, len(t.Prompts))
+	p := newPredicted(t.Arms, len(t.Prompts))
 	p.Fold, p.Fallback = fold, make([]int, folds)
-	for at := range p.Score {
-		p.Score[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = math.NaN(), math.NaN(), math.NaN(), math.NaN()
-	}
 	priced := false
 	inside := o.Fit
 	inside.Progress = nil
@@ -71,15 +69,37 @@ func CrossValidate(ctx context.Context, t *datasets.Table, o CrossValidateOption
 		}
 		priced = priced || known
 	}
+	o.Fit.progress("folds", folds, folds)
+	return p.settings(priced), nil
+}
+
+// predicted are predictions with the scores of both settings.
+type predicted struct {
+	bench.Predictions
+	shifted []float64
+}
+
+// newPredicted starts with nothing known.
+func newPredicted(arms []catalog.ArmID, n int) *predicted {
+	p := &predicted{Predictions: *bench.NewPredictions("router", arms, n), shifted: make([]float64, n*len(arms))}
+	for at := range p.Score {
+		p.Score[at], p.shifted[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	}
+	return p
+}
+
+// settings is one element a setting of the policy.
+func (p *predicted) settings(priced bool) []bench.Predictions {
 	if !priced {
 		p.CostUSD = nil
 	}
-	o.Fit.progress("folds", folds, folds)
-	return p, nil
+	out := []bench.Predictions{p.Predictions, p.Predictions}
+	out[1].Name, out[1].Score = p.Name+", shifting", p.shifted
+	return out
 }
 
 // predictFold trains without fold n and predicts it. It reports whether costs are known.
-func predictFold(ctx context.Context, t *datasets.Table, p *bench.Predictions, n int, o FitOptions) (priced bool, err error) {
+func predictFold(ctx context.Context, t *datasets.Table, p *predicted, n int, o FitOptions) (priced bool, err error) {
 	var train, test []int
 	for i, f := range p.Fold {
 		if f == n {
@@ -108,26 +128,27 @@ func predictFold(ctx context.Context, t *datasets.Table, p *bench.Predictions, n
 }
 
 // Predict says what a trained router thinks of every prompt of a table. Arms of the table that it does not know are left
-// out. Prices are those that the table's own costs imply: an artifact knows tokens and never prices.
-func Predict(ctx context.Context, t *datasets.Table, c *classifier.Classifier) (*bench.Predictions, error) {
+// out. Prices are those that the table's own costs imply: an artifact knows tokens and never prices. What it returns is as
+// from CrossValidate.
+func Predict(ctx context.Context, t *datasets.Table, c *classifier.Classifier) ([]bench.Predictions, error) {
 	var arms []catalog.ArmID
 	for _, a := range t.Arms {
 		if slices.Contains(c.Arms(), a) {
 			arms = append(arms, a)
 		}
 	}
-	p := bench.NewPredictions("router", arms, len(t.Prompts))
+	p := newPredicted(arms, len(t.Prompts))
+	if c.Digest() != "" {
+		p.Name = string(c.Digest())
+	}
 	p.Fallback = []int{slices.Index(arms, c.Arms()[c.Fallback()])}
 	costs := newPrices(t)
 	fill(ctx, p, t, all(len(t.Prompts)), c, costs)
-	if !costs.priced {
-		p.CostUSD = nil
-	}
-	return p, ctx.Err()
+	return p.settings(costs.priced), ctx.Err()
 }
 
 // fill writes a router's predictions of some prompts of t into p, whose arms are among the table's.
-func fill(ctx context.Context, p *bench.Predictions, t *datasets.Table, prompts []int, c *classifier.Classifier, costs *prices) {
+func fill(ctx context.Context, p *predicted, t *datasets.Table, prompts []int, c *classifier.Classifier, costs *prices) {
 	var arms []struct{ own, table, out int }
 	for out, a := range p.Arms {
 		if own := slices.Index(c.Arms(), a); own >= 0 {
@@ -152,9 +173,9 @@ func fill(ctx context.Context, p *bench.Predictions, t *datasets.Table, prompts 
 			costs.forecast(cost, t, i, x.Tokens, tokens)
 			for _, a := range arms {
 				at := i*len(p.Arms) + a.out
-				p.Score[at], p.Quality[at], p.CostUSD[at], p.Tokens[at] = e.Score[a.own], e.Quality[a.own], cost[a.table], math.NaN()
+				p.Score[at], p.shifted[at], p.Quality[at], p.CostUSD[at] = e.Score[a.own], e.Shifted[a.own], e.Quality[a.own], cost[a.table]
 				if c.KnowsTokens(a.own) {
-					p.Tokens[at] = e.OutputTokens[a.own]
+					p.Tokens[at] = e.OutputTokens[a.own] / c.Model().Tables.Smear.Data[a.own]
 				}
 			}
 		}

@@ -37,12 +37,20 @@ func best(score, cost []float64) int {
 }
 
 // fallback is the best single arm, or the cheapest of those that are within one standard error of it on the prompts
-// that both answered.
-func fallback(t *datasets.Table) int {
+// that both answered. The anchor is the best one, whatever it costs. A young arm is neither: its mean is luck as yet.
+func fallback(t *datasets.Table, young []bool) (fallback, anchor int) {
 	score, cost := means(t)
+	for j := range score {
+		if young[j] {
+			score[j] = -1
+		}
+	}
 	b := best(score, cost)
 	f := b
 	for j := range t.Arms {
+		if young[j] {
+			continue
+		}
 		n, sum, square := 0.0, 0.0, 0.0
 		for i := range t.Prompts {
 			if d := float64(t.Score[t.At(i, b)]) - float64(t.Score[t.At(i, j)]); d == d {
@@ -57,5 +65,5 @@ func fallback(t *datasets.Table) int {
 			f = j
 		}
 	}
-	return f
+	return f, b
 }

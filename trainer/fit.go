@@ -59,9 +59,9 @@ type OOF struct {
 	// Table holds the prompts that were fitted on and the model's arms; Rows are the prompts that estimates exist for.
 	Table *datasets.Table
 	Rows  []int
-	// Score, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
+	// Score, Shifted, Quality and Tokens are as in policy.Estimates. CostUSD is the expected cost, NaN where the arm's is unknown
 	// and nil where the table has no costs.
-	Score, Quality, Tokens, CostUSD []float64
+	Score, Shifted, Quality, Tokens, CostUSD []float64
 
 	seen *evidence
 }
@@ -69,33 +69,39 @@ type OOF struct {
 // Fit learns a model from an outcome table. The targets and golden rows are not set yet (see Run). Arms that were never
 // scored are left out of the model.
 func Fit(ctx context.Context, t *datasets.Table, o FitOptions) (*classifier.Model, *OOF, error) {
+	_, m, oof, err := fit(ctx, t, o)
+	return m, oof, err
+}
+
+// fit is Fit, and returns what the fit was made with.
+func fit(ctx context.Context, t *datasets.Table, o FitOptions) (*fitter, *classifier.Model, *OOF, error) {
 	t, seen, err := usable(t, o.seen)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	o.seen = seen
 	tok, contexts, err := extract(ctx, t, &o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	f := newFitter(t, contexts, &o)
 	sample := inHashOrder(t, StackPromptsMax)
 	keepOnly(contexts, sample)
 	oof, stack, err := f.crossFit(ctx, contexts, sample, &o)
 	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: fitting inner folds: %w", err)
+		return nil, nil, nil, fmt.Errorf("trainer: fitting inner folds: %w", err)
 	}
 	clear(contexts) // the memory is better used by the last fit
 	o.progress("fit", 0, 1)
 	m, err := f.parts(ctx, all(len(t.Prompts)))
 	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: fitting: %w", err)
+		return nil, nil, nil, fmt.Errorf("trainer: fitting: %w", err)
 	}
 	stack.apply(m)
 	m.Tokenizer = tok
 	m.Router.Train = classifier.TrainingSize{Prompts: len(t.Prompts), Cells: cells(t), Folds: innerFolds, Seed: o.Seed}
 	o.progress("fit", 1, 1)
-	return m, oof, m.Validate()
+	return f, m, oof, m.Validate()
 }
 
 // usable drops arms that were never scored, samples too many prompts, and refuses what nothing can be learned from.
@@ -211,12 +217,14 @@ func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *f
 	}
 	f.edges = lengthEdges(f.design.bytes)
 	f.tasks = newTasks(t, f.design, o.Seed)
+	f.young = findYoung(t, f.seen)
 	f.score = t.Score
 	if f.seen != nil {
 		f.score = f.seen.score
 		f.fallback = f.balanced()
+		f.anchor = f.fallback
 	} else {
-		f.fallback = fallback(t)
+		f.fallback, f.anchor = fallback(t, f.young)
 	}
 	return f
 }
@@ -294,13 +302,15 @@ func (h *heldOut) estimate(s *stack) (*OOF, error) {
 	}
 	arms := len(h.f.table.Arms)
 	n := len(h.rows) * arms
-	out := &OOF{Table: h.f.table, Rows: h.rows, seen: h.f.seen, Score: make([]float64, n), Quality: make([]float64, n), Tokens: make([]float64, n)}
+	out := &OOF{Table: h.f.table, Rows: h.rows, seen: h.f.seen}
+	out.Score, out.Shifted, out.Quality, out.Tokens = make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
 	out.CostUSD = s.prices.table(len(h.rows))
 	err := h.each(func(k int, c *classifier.Classifier) {
 		var e policy.Estimates
 		x := &h.contexts[h.rows[k]]
 		c.Estimate(&e, x)
 		copy(out.Score[k*arms:], e.Score)
+		copy(out.Shifted[k*arms:], e.Shifted)
 		copy(out.Quality[k*arms:], e.Quality)
 		copy(out.Tokens[k*arms:], e.OutputTokens)
 		if out.CostUSD != nil {

@@ -30,7 +30,9 @@ type fitter struct {
 	score    []float32 // what is learned: the table's, or the evidence's
 	design   *design
 	tasks    *taskSet
+	young    []bool
 	fallback int
+	anchor   int // the best single arm, whatever it costs; see classifier.Shift
 	edges    []float64
 	logs     []float32 // ln of output tokens, NaN where unknown
 }
@@ -39,8 +41,8 @@ type fitter struct {
 func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, error) {
 	t := f.table
 	m := &classifier.Model{Router: classifier.Router{
-		Format: 1, SpecDigest: features.DefaultSpec().Digest(), Arms: t.Arms, Fallback: t.Arms[f.fallback], Reference: t.Arms,
-		Tasks: f.tasks.names, Clusters: f.tasks.clusters, Temperature: f.tasks.temperature, Spread: spread,
+		Format: classifier.FormatVersion, SpecDigest: features.DefaultSpec().Digest(), Arms: t.Arms, Fallback: t.Arms[f.fallback], Reference: t.Arms,
+		Shift: classifier.Shift{Anchor: t.Arms[f.anchor]}, Tasks: f.tasks.names, Clusters: f.tasks.clusters, Temperature: f.tasks.temperature, Spread: spread,
 	}}
 	f.tables(m, rows)
 	b := f.block(m, rows)
@@ -59,6 +61,11 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 		f.tasks.place(weights, len(b.kinds))
 	}
 	f.store(m, b, weights)
+	for j, young := range f.young {
+		if young {
+			f.borrow(m, j, rows)
+		}
+	}
 	return m, nil
 }
 

@@ -16,6 +16,7 @@ const (
 type stack struct {
 	temperature    float64
 	score, quality classifier.Stack
+	shift          classifier.Shift // without anchor and targets
 	tokens         classifier.TokenStack
 	plattA, plattB []float64
 	smear, upper   []float64
@@ -24,6 +25,8 @@ type stack struct {
 
 func (s *stack) apply(m *classifier.Model) {
 	m.Router.Temperature, m.Router.Score, m.Router.Quality, m.Router.Tokens = s.temperature, s.score, s.quality, s.tokens
+	r := &m.Router.Shift
+	r.Task, r.Follow, r.Gain, r.GainErr = s.shift.Task, s.shift.Follow, s.shift.Gain, s.shift.GainErr
 	m.Tables.PlattA, m.Tables.PlattB = rowOf(s.plattA), rowOf(s.plattB)
 	m.Tables.Smear, m.Tables.Upper = rowOf(s.smear), rowOf(s.upper)
 }
@@ -46,10 +49,19 @@ func (h *heldOut) learn() (*stack, error) {
 	}
 	w := nonNegative(h.normal(parts, true))
 	s.score = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
+	s.shift.Task = min(1, w[0]+w[1]+w[2])
+	if gain, err, ok := h.unseen(s.temperature, spread*s.shift.Task, parts); ok {
+		s.shift.Gain, s.shift.GainErr, s.shift.Follow = gain, err, gain > err
+	}
 	w = nonNegative(h.normal(parts, false))
 	s.quality = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
 	h.platt(s, parts)
 	h.lengths(s, parts)
+	for j, young := range h.f.young {
+		if young {
+			h.f.lend(j, s.plattA, s.plattB, s.smear, s.upper)
+		}
+	}
 	s.prices = newPrices(h.f.table)
 	return s, nil
 }

@@ -40,6 +40,8 @@ type Summary struct {
 	Arms     []ArmSummary        `json:"arms"`
 	Fallback catalog.ArmID       `json:"fallback"`
 	Targets  []classifier.Target `json:"targets"`
+	// Shift is the setting for traffic unlike the training rows.
+	Shift classifier.Shift `json:"shift"`
 	// Log accounts for the rounds and the feedback of the log, nil without one; Prior is the prompts of the prior table.
 	Log     *reward.Counts `json:"log,omitempty"`
 	Prior   int            `json:"prior_prompts,omitempty"`
@@ -53,7 +55,7 @@ type Summary struct {
 func summarize(o *Options, data *datasets.Table, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
 	s := &Summary{
 		Out: o.Out, Digest: digest, Prompts: len(data.Prompts), Rows: cells(data), Fitted: m.Router.Train.Prompts, Held: len(oof.Rows),
-		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets,
+		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets, Shift: m.Router.Shift,
 		Verdict: v, Took: took, Fit: fit,
 	}
 	s.RowsPerSecond = float64(s.Rows) / took.Seconds()
@@ -125,9 +127,23 @@ func (s *Summary) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "  %-9s lambda %-10.4g keeps %.0f %% of the fallback's score: %s\n", t.Strategy, t.Lambda, 100*t.Target, claim)
 	}
+	fmt.Fprintf(&b, "%s\n", shiftText(&s.Shift))
 	fmt.Fprintf(&b, "\nArtifact %s\n  in %s\n", s.Digest, s.Out)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// shiftText says what the setting for shifting traffic does, and why.
+func shiftText(s *classifier.Shift) string {
+	what := fmt.Sprintf("%s serves unless another arm is cheaper", s.Anchor)
+	if s.Follow {
+		what = "similar tasks decide"
+	}
+	why := "tasks are too few or have no names to leave one out"
+	if s.GainErr > 0 {
+		why = fmt.Sprintf("left-out tasks, simulated: score %+.4f ± %.4f against the best single arm", s.Gain, s.GainErr)
+	}
+	return fmt.Sprintf("For shifting traffic: %s (%s).", what, why)
 }
 
 // String is the verdict in words.

@@ -100,6 +100,7 @@ func (f *fitter) tables(m *classifier.Model, rows []int) {
 	tokens := f.measure(rows, 1, length, all)
 	out.TokenMean = tokens.means()
 	out.TokenTask, _ = f.measure(rows, tasks, length, f.tasks.weigh).shrunk(tokenPrior)
+	out.TokenSlope = f.slopes(rows, &out.TokenTask)
 	out.TokenLow, out.TokenHigh = classifier.NewTable(1, arms), classifier.NewTable(1, arms)
 	out.Smear, out.Upper = classifier.NewTable(1, arms), classifier.NewTable(1, arms)
 	out.PlattA, out.PlattB = classifier.NewTable(1, arms), classifier.NewTable(1, arms)

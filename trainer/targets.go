@@ -28,8 +28,8 @@ type routed struct {
 	unseen      float64
 }
 
-// route chooses on the out-of-fold estimates at one price.
-func (o *OOF) route(lambda float64, fallback int) routed {
+// route chooses by the out-of-fold score at one price.
+func (o *OOF) route(score []float64, lambda float64, fallback int) routed {
 	r := routed{lambda: lambda}
 	arms := len(o.Table.Arms)
 	for k, i := range o.Rows {
@@ -38,7 +38,7 @@ func (o *OOF) route(lambda float64, fallback int) routed {
 		if o.CostUSD != nil {
 			cost = o.CostUSD[at : at+arms]
 		}
-		j := bench.Choose(o.Score[at:at+arms], cost, lambda)
+		j := bench.Choose(score[at:at+arms], cost, lambda)
 		if j < 0 {
 			j = fallback
 		}
@@ -71,12 +71,12 @@ func (r *routed) keeps(t float64) bool {
 	return score >= t*safe
 }
 
-// targets finds a price of a dollar for every strategy. "quality" asks for the best, whatever it costs. "balanced" and
+// targets finds a price of a dollar for every strategy, on one of the two scores. "quality" asks for the best, whatever it costs. "balanced" and
 // "cost" take the last rung of the ladder that is certified to keep 99 and 95 % of the fallback's score; where not even
 // the first is, the last that kept it on these prompts, without a certificate. The ladder is made of forecasts alone,
 // so climbing it rung by rung until one fails needs no correction for the number of rungs.
-func targets(o *OOF, fallback int) []classifier.Target {
-	ladder := o.ladder(fallback)
+func targets(o *OOF, score []float64, fallback int) []classifier.Target {
+	ladder := o.ladder(score, fallback)
 	out := []classifier.Target{{Strategy: "quality", Target: 1, Certified: certified(&ladder[0], 1)}}
 	for _, t := range []classifier.Target{{Strategy: "balanced", Target: 0.99}, {Strategy: "cost", Target: 0.95}} {
 		guess := t
@@ -103,14 +103,14 @@ func certified(r *routed, t float64) bool {
 }
 
 // ladder is λ = 0 and then the prices that lower the forecast cost a prompt in about equal steps to the least.
-func (o *OOF) ladder(fallback int) []routed {
-	steps := []routed{o.route(0, fallback)}
+func (o *OOF) ladder(score []float64, fallback int) []routed {
+	steps := []routed{o.route(score, 0, fallback)}
 	if o.CostUSD == nil {
 		return steps
 	}
 	lambdas := bench.Lambdas()
 	curve := make([]routed, len(lambdas))
-	parallel(len(lambdas), func(k int) { curve[k] = o.route(lambdas[k], fallback) })
+	parallel(len(lambdas), func(k int) { curve[k] = o.route(score, lambdas[k], fallback) })
 	from, to := curve[0].forecast, curve[len(curve)-1].forecast
 	for n := 1; n <= ladderSteps; n++ {
 		limit := from - (from-to)*float64(n)/ladderSteps

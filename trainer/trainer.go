@@ -80,7 +80,8 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 
 	fit.progress("targets", 0, 1)
 	fallback := slices.Index(model.Router.Arms, model.Router.Fallback)
-	model.Router.Targets = targets(oof, fallback)
+	model.Router.Targets = targets(oof, oof.Score, fallback)
+	model.Router.Shift.Targets = targets(oof, oof.Shifted, fallback)
 	fit.progress("targets", 1, 1)
 
 	fit.progress("verdict", 0, 1)

@@ -118,7 +118,7 @@ func TestKnownWorld(t *testing.T) {
 		if err := s.WriteText(&b); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"best single arm", "Routing beats single arms", string(s.Digest), string(s.Arms[0].Arm), "certified"} {
+		for _, want := range []string{"best single arm", "Routing beats single arms", string(s.Digest), string(s.Arms[0].Arm), "certified", "For shifting traffic: ", "left-out tasks, simulated"} {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("summary lacks %q:\n%s", want, &b)
 			}
@@ -134,7 +134,7 @@ func checkTargets(t *testing.T, w *simulate.World, c *classifier.Classifier, est
 		safe += truth[i*arms+c.Fallback()]
 	}
 	last := -1.0
-	for _, target := range c.Targets() {
+	for _, target := range c.Targets(policy.KnownMix) {
 		score := 0.0
 		for i, e := range estimates {
 			score += truth[i*arms+bench.Choose(e.Score, forecast(w, &e), target.Lambda)]
@@ -146,7 +146,7 @@ func checkTargets(t *testing.T, w *simulate.World, c *classifier.Classifier, est
 			t.Errorf("%s: certified to keep %v, got %v", target.Strategy, target.Target, score/safe)
 		}
 	}
-	if cost, _ := c.Target("cost"); !cost.Certified || cost.Lambda == 0 {
+	if cost, _ := c.Target("cost", policy.KnownMix); !cost.Certified || cost.Lambda == 0 {
 		t.Errorf("got %+v, want a certified price: the world has cheap arms", cost)
 	}
 }
@@ -285,7 +285,7 @@ func TestRunRefuses(t *testing.T) {
 // TestNoLeak changes every outcome of one fold: what is predicted for that fold must not move.
 func TestNoLeak(t *testing.T) {
 	table := world(t, simulate.Options{Seed: 6, Arms: 3}).Table(200)
-	cv := func() *bench.Predictions {
+	cv := func() []bench.Predictions {
 		p, err := CrossValidate(context.Background(), table, CrossValidateOptions{Folds: 2})
 		if err != nil {
 			t.Fatal(err)
@@ -293,7 +293,8 @@ func TestNoLeak(t *testing.T) {
 		return p
 	}
 	before := cv()
-	for i, f := range before.Fold {
+	fold := before[0].Fold
+	for i, f := range fold {
 		for j := range table.Arms {
 			if f == 0 {
 				at := table.At(i, j)
@@ -302,20 +303,21 @@ func TestNoLeak(t *testing.T) {
 		}
 	}
 	after := cv()
-	moved := false
-	for i, f := range before.Fold {
-		for j := range table.Arms {
-			at := table.At(i, j)
-			same := before.Score[at] == after.Score[at] && before.Quality[at] == after.Quality[at] &&
-				before.Tokens[at] == after.Tokens[at] && before.CostUSD[at] == after.CostUSD[at]
-			if f == 0 && !same {
-				t.Fatalf("prompt %d: its own fold's outcomes moved its prediction", i)
+	for s := range before {
+		b, a, moved := &before[s], &after[s], false
+		for i, f := range fold {
+			for j := range table.Arms {
+				at := table.At(i, j)
+				same := b.Score[at] == a.Score[at] && b.Quality[at] == a.Quality[at] && b.Tokens[at] == a.Tokens[at] && b.CostUSD[at] == a.CostUSD[at]
+				if f == 0 && !same {
+					t.Fatalf("%s, prompt %d: its own fold's outcomes moved its prediction", b.Name, i)
+				}
+				moved = moved || f == 1 && b.Score[at] != a.Score[at]
 			}
-			moved = moved || f == 1 && !same
 		}
-	}
-	if !moved {
-		t.Error("the other fold's predictions did not move: nothing was learned")
+		if !moved {
+			t.Errorf("%s: the other fold's predictions did not move: nothing was learned", b.Name)
+		}
 	}
 }
 
@@ -324,15 +326,17 @@ func TestLeaveTaskOut(t *testing.T) {
 	for i := range table.Prompts { // three tasks are enough
 		table.Prompts[i].Dataset = string('a' + rune(i%3))
 	}
-	p, err := CrossValidate(context.Background(), table, CrossValidateOptions{LeaveTaskOut: true})
+	settings, err := CrossValidate(context.Background(), table, CrossValidateOptions{LeaveTaskOut: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Validate(len(table.Prompts)); err != nil {
-		t.Fatal(err)
-	}
-	if got := slices.Max(p.Fold); got != 2 || slices.ContainsFunc(p.Score, math.IsNaN) {
-		t.Errorf("got folds up to %d and scores %v", got, p.Score[:3])
+	for _, p := range settings {
+		if err := p.Validate(len(table.Prompts)); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Max(p.Fold); got != 2 || slices.ContainsFunc(p.Score, math.IsNaN) {
+			t.Errorf("%s: got folds up to %d and scores %v", p.Name, got, p.Score[:3])
+		}
 	}
 	clearLabels(table, 1)
 	if _, err := CrossValidate(context.Background(), table, CrossValidateOptions{LeaveTaskOut: true}); err == nil {

@@ -17,6 +17,9 @@ type Estimates struct {
 	QualityErr []float64
 	// Score is what decisions compare: the same estimate shrunk and centred, in units of quality.
 	Score []float64
+	// Shifted takes Score's place where traffic is unlike what the router was trained on: it rests on the part that survives
+	// that, and on nothing at all where training could not show that it does. It costs gain on known traffic.
+	Shifted []float64
 	// Gap is the estimated quality of the arm minus that of the artifact's fallback arm, and GapErr its standard error.
 	Gap    []float64
 	GapErr []float64
@@ -27,9 +30,30 @@ type Estimates struct {
 	Complexity float64
 }
 
+// Traffic says what a router may expect of the prompts it gets.
+type Traffic string
+
+// The two settings. KnownMix, also where nothing is said, is traffic like the training rows; Shifting is traffic that
+// brings tasks nobody trained on.
+const (
+	KnownMix Traffic = "known"
+	Shifting Traffic = "shifting"
+)
+
+// Known reports whether t is a setting, or empty.
+func (t Traffic) Known() bool { return t == "" || t == KnownMix || t == Shifting }
+
+// ScoreFor is the score that decides under a setting.
+func (e *Estimates) ScoreFor(t Traffic) []float64 {
+	if t == Shifting {
+		return e.Shifted
+	}
+	return e.Score
+}
+
 // Resize makes every slice n long, keeping memory where it can.
 func (e *Estimates) Resize(n int) {
-	for _, s := range []*[]float64{&e.Quality, &e.QualityErr, &e.Score, &e.Gap, &e.GapErr, &e.OutputTokens, &e.OutputTokens90} {
+	for _, s := range []*[]float64{&e.Quality, &e.QualityErr, &e.Score, &e.Shifted, &e.Gap, &e.GapErr, &e.OutputTokens, &e.OutputTokens90} {
 		if cap(*s) < n {
 			*s = make([]float64, n)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
@@ -80,6 +81,8 @@ type routerConfig struct {
 type routingConfig struct {
 	Strategy string   `yaml:"strategy"`
 	Epsilon  *float64 `yaml:"epsilon"`
+	// Traffic is "known" (prompts like those trained on) or "shifting" (tasks nobody trained on may come).
+	Traffic string `yaml:"traffic"`
 }
 
 type journalConfig struct {
@@ -235,6 +238,9 @@ var strategies = []string{"cost", "latency", "balanced", "availability", "qualit
 func (c *config) validate() error {
 	if c.Routing.Strategy != "" && !slices.Contains(strategies, c.Routing.Strategy) {
 		return fmt.Errorf("config: routing.strategy %q is none of %s", c.Routing.Strategy, strings.Join(strategies, ", "))
+	}
+	if t := policy.Traffic(c.Routing.Traffic); !t.Known() {
+		return fmt.Errorf("config: routing.traffic %q is neither %s nor %s", t, policy.KnownMix, policy.Shifting)
 	}
 	if e := c.Routing.Epsilon; e != nil && (*e < 0 || *e > 1) {
 		return fmt.Errorf("config: routing.epsilon is %v, want a share between 0 and 1", *e)

@@ -104,6 +104,7 @@ func TestConfigBad(t *testing.T) {
 		"no brace":           {"listen: ${PORT\n", "line 1: \"${PORT\" has no closing brace"},
 		"strategy":           {"routing: {strategy: cheapest}\n", `"cheapest" is none of cost, latency, balanced`},
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `keys[0]: strategy "best"`},
+		"traffic":            {"routing: {traffic: calm}\n", `"calm" is neither known nor shifting`},
 		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
 		"sync":               {"journal: {sync: maybe}\n", "neither write nor always"},
 		"retention":          {"log: {retention_days: -1}\n", "log.retention_days is -1, want 0 (keep all) to 36525"},

@@ -112,6 +112,7 @@ type evalCmd struct {
 	Artifact     []string `help:"Artifacts or registries to judge on the table." type:"path" placeholder:"DIR,..."`
 	Folds        int      `help:"Train inside each of this many folds and judge held-out prompts."`
 	LeaveTaskOut bool     `help:"Make one fold of every task: what a router does on tasks it never saw."`
+	NewArm       int      `help:"Measure what each arm adds to the others when it joins them with this many scores, over 20 draws, instead." placeholder:"SCORES"`
 	Predictions  string   `help:"Judge prediction rows (JSON lines) instead of training." type:"path"`
 	Pool         string   `help:"Name of the pool of arms, for the report."`
 	Out          string   `help:"Folder for report.html, report.md, report.json and curve.svg." type:"path"`
@@ -140,6 +141,9 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	options.Volume = evals.Volume{Tokens: e.Volume, InputShare: e.InputShare}
+	if e.NewArm != 0 {
+		return e.newArms(ctx, m, table, p)
+	}
 	if err := e.unseen(table); err != nil {
 		return err
 	}
@@ -217,9 +221,8 @@ func (e *evalCmd) predictions(ctx context.Context, table *datasets.Table, o *eva
 		if err != nil {
 			return nil, err
 		}
-		predicted.Name = string(c.Digest())
 		o.Artifacts = append(o.Artifacts, string(c.Digest()))
-		all = append(all, *predicted)
+		all = append(all, predicted...)
 	}
 	if e.Predictions != "" {
 		f, err := os.Open(e.Predictions)
@@ -243,7 +246,7 @@ func (e *evalCmd) predictions(ctx context.Context, table *datasets.Table, o *eva
 	if err != nil {
 		return nil, err
 	}
-	return append(all, *predicted), nil
+	return append(all, predicted...), nil
 }
 
 func openArtifact(path string) (*classifier.Classifier, error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
@@ -160,7 +161,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	g, err := serving.New(serving.Options{
 		Arms: f.arms, CatalogVersion: f.version, Router: router, Pool: pool, Auth: auth, Quota: limits, Ledger: books, Books: books,
 		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
-		Strategy: openai.Strategy(c.Routing.Strategy), Epsilon: epsilon,
+		Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic), Epsilon: epsilon,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))

@@ -56,11 +56,12 @@ func zeroAIQ(constants []Point) float64 {
 	if math.IsNaN(constants[0].Cost) {
 		return math.NaN()
 	}
-	from, to := costRange(constants)
+	from, to := CostRange(constants)
 	return NewHull(constants).AIQ(from, to)
 }
 
-func costRange(constants []Point) (from, to float64) {
+// CostRange is the least and the largest cost of constants: where AIQ is taken.
+func CostRange(constants []Point) (from, to float64) {
 	byCost := func(a, b Point) int { return cmp.Compare(a.Cost, b.Cost) }
 	return slices.MinFunc(constants, byCost).Cost, slices.MaxFunc(constants, byCost).Cost
 }
@@ -87,7 +88,7 @@ func (s *scratch) measure(constants, curve []Point, zero float64) Measures {
 	if !math.IsInf(save, 1) {
 		m.CostSave = 1 - save
 	}
-	from, to := costRange(constants)
+	from, to := CostRange(constants)
 	s.hull = appendHull(s.hull, curve, constants)
 	all := Hull(s.hull)
 	m.AIQ = all.AIQ(from, to)

@@ -20,7 +20,8 @@ type Predictions struct {
 	Quality []float64
 	// CostUSD is the cost that decisions use, in dollars; nil or all zero where costs are unknown.
 	CostUSD []float64
-	// Tokens is the expected number of output tokens; nil where it is not predicted, NaN where it is not for one cell.
+	// Tokens is the typical number of output tokens, exp of the expected logarithm, which is less than the expected number;
+	// nil where it is not predicted, NaN where it is not for one cell.
 	Tokens []float64
 	// Fold is the fold of each prompt, 0 ≤ Fold[i] < len(Fallback), or nil where the router was trained on another table.
 	Fold []int
