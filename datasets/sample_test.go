@@ -190,7 +190,7 @@ func TestSampleChecks(t *testing.T) {
 	}
 }
 
-// held is the live heap that a builder takes which has read so many prompts of 5 arms.
+// held is the live heap that a builder takes up which has read so many prompts of 5 arms.
 func held(t *testing.T, max, prompts int) int64 {
 	t.Helper()
 	live := func() int64 {
@@ -200,7 +200,6 @@ func held(t *testing.T, max, prompts int) int64 {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	before := live()
 	b := newBuilder(nil, nil)
 	b.sample.max = max
 	b.startFile("made up", false)
@@ -215,7 +214,7 @@ func held(t *testing.T, max, prompts int) int64 {
 			}
 		}
 	}
-	after := live()
+	with := live()
 	got, err := b.table()
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +222,8 @@ func held(t *testing.T, max, prompts int) int64 {
 	if max > 0 && len(got.Prompts) != max || got.Source().Prompts != prompts {
 		t.Fatalf("got %d prompts of %+v", len(got.Prompts), got.Source())
 	}
-	return after - before
+	b, got = nil, nil
+	return with - live()
 }
 
 // TestSampleIsBounded: reading ten times the sample holds no more than a sample and what is gathered beyond it.
