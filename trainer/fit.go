@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 
@@ -311,7 +312,8 @@ func (h *heldOut) estimate(s *stack) (*OOF, error) {
 	return out, err
 }
 
-// keepOnly drops the contexts of all prompts but the given ones: the design holds what the last fit needs.
+// keepOnly drops the contexts of all prompts but the given ones: the design holds what the last fit needs. The kept ones
+// are copied, since one in five of them would hold the memory between them too.
 func keepOnly(contexts []features.Context, prompts []int) {
 	if len(prompts) == len(contexts) {
 		return
@@ -319,11 +321,13 @@ func keepOnly(contexts []features.Context, prompts []int) {
 	kept := make([]features.Context, len(prompts))
 	for k, i := range prompts {
 		kept[k] = contexts[i]
+		kept[k].Counts = slices.Clone(kept[k].Counts)
 	}
 	clear(contexts)
 	for k, i := range prompts {
 		contexts[i] = kept[k]
 	}
+	debug.FreeOSMemory() // between what is left the blocks of a solver find no room, and the heap would grow beside it
 }
 
 func all(n int) []int {
