@@ -17,6 +17,7 @@ type cell struct {
 	score                  float32
 	cost                   catalog.Nanodollars
 	input, output, latency float32
+	file                   uint16
 }
 
 const cellsInChunk = 1 << 14
@@ -33,17 +34,18 @@ type builder struct {
 
 	prompts     []Prompt
 	promptIndex map[string]int32
-	last        int32
+	lastID      []byte // of the row before
+	last        int32  // its prompt, or -1 where the sample does without it
+	sample      sample
 
 	chunks [][]cell
 	cells  int
 	rows   int64
-	files  []fileStart
+	files  []fileName
 }
 
-// fileStart says which file the cells from a number on came from.
-type fileStart struct {
-	cell int
+// fileName is a file and whether its rows are lines.
+type fileName struct {
 	name string
 	line bool
 }
@@ -52,12 +54,12 @@ func newBuilder(armGlobs, taskGlobs []string) *builder {
 	return &builder{
 		armGlobs: armGlobs, taskGlobs: taskGlobs, globHits: make([]bool, len(armGlobs)),
 		armIndex: map[string]int32{}, names: map[string]string{}, tasks: map[string]bool{},
-		promptIndex: map[string]int32{}, last: -1,
+		promptIndex: map[string]int32{},
 	}
 }
 
 func (b *builder) startFile(name string, line bool) {
-	b.files = append(b.files, fileStart{b.cells, name, line})
+	b.files = append(b.files, fileName{name, line})
 }
 
 // add takes the record that stands at the given row (or line) of the current file.
@@ -77,8 +79,9 @@ func (b *builder) add(r *record, row int64) (column, problem string) {
 	if arm < 0 || !wanted {
 		return "", ""
 	}
+	b.sample.rows++
 	prompt, column, problem := b.prompt(r)
-	if problem != "" {
+	if problem != "" || prompt < 0 {
 		return column, problem
 	}
 	if b.cells >= CellsMax || row > math.MaxUint32 {
@@ -92,6 +95,7 @@ func (b *builder) add(r *record, row int64) (column, problem string) {
 		prompt: prompt, arm: arm, row: uint32(row),
 		score: float32(r.number[colScore].v), cost: r.nanodollars(),
 		input: r.number[colInput].float32(), output: r.number[colOutput].float32(), latency: r.number[colLatency].float32(),
+		file: uint16(len(b.files) - 1),
 	})
 	b.cells++
 	return "", ""
@@ -149,23 +153,18 @@ func (b *builder) task(name string) (wanted bool, problem string) {
 	return wanted, ""
 }
 
-// prompt is the index of the record's prompt, which must be the same wherever its id stands.
+// prompt is the index of the record's prompt, which must be the same wherever its id stands, or -1 where the sample does
+// without it.
 func (b *builder) prompt(r *record) (index int32, column, problem string) {
-	id := r.text[colPromptID]
-	index, ok := b.last, b.last >= 0 && b.prompts[b.last].ID == id
-	if !ok {
-		index, ok = b.promptIndex[id]
-	}
-	if !ok {
+	if id := r.text[colPromptID]; string(b.lastID) != id {
 		if !validName(id) {
 			return 0, "prompt_id", "it is not UTF-8"
 		}
-		index = int32(len(b.prompts))
-		p := Prompt{ID: strings.Clone(id), Dataset: b.intern(r.text[colDataset]), Split: b.intern(r.text[colSplit]), Text: strings.Clone(r.text[colPrompt])}
-		b.prompts = append(b.prompts, p)
-		b.promptIndex[p.ID] = index
+		b.lastID, b.last = append(b.lastID[:0], id...), b.place(r)
 	}
-	b.last = index
+	if index = b.last; index < 0 {
+		return index, "", ""
+	}
 	p := &b.prompts[index]
 	for _, c := range [...]struct{ name, got, want string }{
 		{"prompt", r.text[colPrompt], p.Text}, {"dataset", r.text[colDataset], p.Dataset}, {"split", r.text[colSplit], p.Split},
@@ -175,6 +174,26 @@ func (b *builder) prompt(r *record) (index int32, column, problem string) {
 		}
 	}
 	return index, "", ""
+}
+
+// place finds the prompt that a stretch of rows belongs to, or takes it in.
+func (b *builder) place(r *record) int32 {
+	id := r.text[colPromptID]
+	if i, known := b.promptIndex[id]; known {
+		b.sample.again(i)
+		return i
+	}
+	if b.sample.full() {
+		b.cut()
+	}
+	if !b.sample.takes(id) {
+		return -1
+	}
+	i := int32(len(b.prompts))
+	p := Prompt{ID: strings.Clone(id), Dataset: b.intern(r.text[colDataset]), Split: b.intern(r.text[colSplit]), Text: strings.Clone(r.text[colPrompt])}
+	b.prompts = append(b.prompts, p)
+	b.promptIndex[p.ID] = i
+	return i
 }
 
 // intern keeps one copy of a name. Splits are few in any real table; where they are not, copies do no harm.
@@ -190,7 +209,7 @@ func (b *builder) intern(s string) string {
 }
 
 // verify finds what can only be seen at the end: globs that matched nothing, an empty table, one too sparse to hold.
-func (b *builder) verify() error {
+func (b *builder) verify(prompts int) error {
 	for k, glob := range b.armGlobs {
 		if !b.globHits[k] {
 			return fmt.Errorf("datasets: no model of the table matches %q", glob)
@@ -202,42 +221,47 @@ func (b *builder) verify() error {
 	if b.cells == 0 {
 		return fmt.Errorf("datasets: none of the table's %d rows matches the filter", b.rows)
 	}
-	if len(b.prompts) > CellsMax/len(b.arms) {
-		return fmt.Errorf("datasets: %d prompts × %d models are more than %d cells", len(b.prompts), len(b.arms), CellsMax)
+	if prompts > CellsMax/len(b.arms) {
+		return fmt.Errorf("datasets: %d prompts × %d models are more than %d cells", prompts, len(b.arms), CellsMax)
 	}
 	return nil
 }
 
 // table lays the cells out and finds duplicates.
 func (b *builder) table() (*Table, error) {
-	if err := b.verify(); err != nil {
+	order := b.sample.order()
+	if err := b.verify(len(order)); err != nil {
 		return nil, err
 	}
-	t := NewTable(b.arms, 0)
-	t.Prompts = b.prompts
-	t.grow(len(b.prompts))
-	n := 0
-	for _, chunk := range b.chunks {
+	t := NewTable(b.arms, len(order))
+	t.SampledFrom = b.sample.origin(order)
+	row := make([]int, len(b.prompts)) // of a prompt, -1 beyond the sample
+	for i := range row {
+		row[i] = -1
+	}
+	for k, i := range order {
+		row[i], t.Prompts[k] = k, b.prompts[i]
+	}
+	for n, chunk := range b.chunks {
+		b.chunks[n] = nil // what is laid out is not held twice
 		for i := range chunk {
 			c := &chunk[i]
-			k := t.At(int(c.prompt), int(c.arm))
-			if t.Observed(int(c.prompt), int(c.arm)) {
-				return nil, b.duplicate(n, c)
+			at := row[c.prompt]
+			if at < 0 {
+				continue
 			}
+			if t.Observed(at, int(c.arm)) {
+				return nil, b.duplicate(c)
+			}
+			k := t.At(at, int(c.arm))
 			t.Score[k], t.Cost[k], t.Input[k], t.Output[k], t.Latency[k] = c.score, c.cost, c.input, c.output, c.latency
-			n++
 		}
 	}
 	return t, nil
 }
 
-func (b *builder) duplicate(n int, c *cell) error {
-	at := b.files[0]
-	for _, f := range b.files {
-		if f.cell <= n {
-			at = f
-		}
-	}
-	return &RowError{File: at.name, Row: int64(c.row), Line: at.line, Column: "model",
+func (b *builder) duplicate(c *cell) error {
+	file := b.files[c.file]
+	return &RowError{File: file.name, Row: int64(c.row), Line: file.line, Column: "model",
 		Problem: fmt.Sprintf("prompt_id %q has model %q twice", b.prompts[c.prompt].ID, b.arms[c.arm])}
 }

@@ -21,12 +21,19 @@ type ReadOptions struct {
 	Arms []string
 	// Datasets are globs over the dataset column; empty is all.
 	Datasets []string
+	// PromptsMax, where set, keeps of a table with more prompts so many, the first in hash order and in that order, as
+	// Subset and InHashOrder would of the whole. They are chosen while reading, so memory is bounded by the sample.
+	// Every row is checked, but that a prompt has one text and an arm once is seen only of prompts in the sample.
+	PromptsMax int
 	// Progress is told how many bytes of all files are done; nil is silent.
 	Progress func(done, total int64)
 }
 
-// Validate finds globs that are none.
+// Validate finds globs that are none and a sample of less than nothing.
 func (o *ReadOptions) Validate() error {
+	if o.PromptsMax < 0 {
+		return fmt.Errorf("datasets: at most %d prompts: want 0 or more", o.PromptsMax)
+	}
 	for _, glob := range slices.Concat(o.Arms, o.Datasets) {
 		if _, err := path.Match(glob, ""); err != nil {
 			return fmt.Errorf("datasets: glob %q: %w", glob, err)
@@ -36,7 +43,7 @@ func (o *ReadOptions) Validate() error {
 }
 
 // ReadTable reads an outcome table from a file (.parquet, .csv, .jsonl), a folder of them or a glob, files in the order
-// of their paths. Prompts and arms stand in order of first appearance.
+// of their paths. Prompts and arms stand in order of first appearance, prompts of a sample in hash order.
 //
 // Nobody vouches for such a file: it is read by parquet-go alone, on the calling goroutine, and its SHA-256 goes into
 // the table (of several files, the SHA-256 of their digests, one a line). A damaged file is an error and never a
@@ -50,6 +57,7 @@ func ReadTable(ctx context.Context, path string, o ReadOptions) (*Table, error) 
 		return nil, err
 	}
 	b := newBuilder(o.Arms, o.Datasets)
+	b.sample.max = o.PromptsMax
 	sums := make([]string, len(files))
 	done := int64(0)
 	for i, f := range files {

@@ -47,14 +47,16 @@ type Table struct {
 	// Name is for people: the file's name or "simulated".
 	Name string
 	// SHA256 is the digest of the file that the table was read from, in hex; empty where there is none.
-	SHA256  string
-	Arms    []catalog.ArmID
-	Prompts []Prompt
-	Score   []float32
-	Cost    []catalog.Nanodollars
-	Input   []float32
-	Output  []float32
-	Latency []float32
+	SHA256 string
+	// SampledFrom is what the file held where the table is a sample of it (see ReadOptions), else nil.
+	SampledFrom *Origin
+	Arms        []catalog.ArmID
+	Prompts     []Prompt
+	Score       []float32
+	Cost        []catalog.Nanodollars
+	Input       []float32
+	Output      []float32
+	Latency     []float32
 }
 
 // At is the index of the cell of prompt i and arm j.

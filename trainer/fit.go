@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 
@@ -23,7 +24,8 @@ import (
 
 // Limits of one fit.
 const (
-	// PromptsMax is the most prompts that weights are fitted on; of more, a sample by the hash of their ids is taken.
+	// PromptsMax is the most prompts that weights are fitted on; of more, a sample by the hash of their ids is taken. Who
+	// reads a table for a fit alone need not read more (see datasets.ReadOptions).
 	PromptsMax = 100_000
 	// StackPromptsMax is the most prompts that the stack, the calibration and the targets are learned on.
 	StackPromptsMax = 20_000
@@ -85,7 +87,7 @@ func fit(ctx context.Context, t *datasets.Table, o FitOptions) (*fitter, *classi
 		return nil, nil, nil, err
 	}
 	f := newFitter(t, contexts, &o)
-	sample := inHashOrder(t, StackPromptsMax)
+	sample := t.InHashOrder(StackPromptsMax)
 	keepOnly(contexts, sample)
 	oof, stack, err := f.crossFit(ctx, contexts, sample, &o)
 	if err != nil {
@@ -119,7 +121,7 @@ func usable(t *datasets.Table, seen *evidence) (*datasets.Table, *evidence, erro
 		return nil, nil, fmt.Errorf("%w: %d prompts, %d arms with scores", ErrTooSmall, len(t.Prompts), len(arms))
 	}
 	if len(t.Prompts) > PromptsMax {
-		kept := inHashOrder(t, PromptsMax)
+		kept := t.InHashOrder(PromptsMax)
 		t, seen = t.Subset(kept), seen.pick(kept, all(len(t.Arms)), len(t.Arms))
 	}
 	if len(arms) == len(t.Arms) {
@@ -177,7 +179,7 @@ func extract(ctx context.Context, t *datasets.Table, o *FitOptions) ([]byte, []f
 func vocabulary(t *datasets.Table) ([]byte, *tokenizer.Tokenizer, error) {
 	texts := 0
 	encoded, err := tokenizer.Learn(func(yield func(string) bool) {
-		for _, i := range inHashOrder(t, StackPromptsMax) {
+		for _, i := range t.InHashOrder(StackPromptsMax) {
 			if text := t.Prompts[i].Text; text != "" {
 				if texts++; !yield(text) {
 					return
@@ -320,28 +322,8 @@ func (h *heldOut) estimate(s *stack) (*OOF, error) {
 	return out, err
 }
 
-// inHashOrder is the first n prompts of a table, or all, by the hash of their ids: a sample that depends on nothing
-// else.
-func inHashOrder(t *datasets.Table, n int) []int {
-	key := make([]uint64, len(t.Prompts))
-	for i := range key {
-		h := sha256.Sum256([]byte(t.Prompts[i].ID))
-		key[i] = binary.BigEndian.Uint64(h[8:16])
-	}
-	order := all(len(key))
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case key[a] < key[b]:
-			return -1
-		case key[a] > key[b]:
-			return 1
-		}
-		return 0
-	})
-	return order[:min(n, len(order))]
-}
-
-// keepOnly drops the contexts of all prompts but the given ones: the design holds what the last fit needs.
+// keepOnly drops the contexts of all prompts but the given ones: the design holds what the last fit needs. The kept ones
+// are copied, since one in five of them would hold the memory between them too.
 func keepOnly(contexts []features.Context, prompts []int) {
 	if len(prompts) == len(contexts) {
 		return
@@ -349,11 +331,13 @@ func keepOnly(contexts []features.Context, prompts []int) {
 	kept := make([]features.Context, len(prompts))
 	for k, i := range prompts {
 		kept[k] = contexts[i]
+		kept[k].Counts = slices.Clone(kept[k].Counts)
 	}
 	clear(contexts)
 	for k, i := range prompts {
 		contexts[i] = kept[k]
 	}
+	debug.FreeOSMemory() // between what is left the blocks of a solver find no room, and the heap would grow beside it
 }
 
 func all(n int) []int {

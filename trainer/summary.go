@@ -28,14 +28,17 @@ type ArmSummary struct {
 type Summary struct {
 	Out    string        `json:"out"`
 	Digest models.Digest `json:"digest"`
-	// Prompts and Rows (scored cells) are those of the table; Fitted is the number of prompts that weights were fitted
-	// on, and Held the number that the stack, the targets and the verdict rest on.
-	Prompts  int  `json:"prompts"`
-	Rows     int  `json:"rows"`
-	Fitted   int  `json:"fitted_prompts"`
-	Held     int  `json:"held_out_prompts"`
-	Tasks    int  `json:"tasks"`
-	Clusters bool `json:"clusters"`
+	// Prompts and Rows (scored cells) are those of the table, Estimated where nobody counted the prompts (see
+	// datasets.Origin). Fitted and FittedRows are those that weights were fitted on, and Held is the number of prompts
+	// that the stack, the targets and the verdict rest on.
+	Prompts    int  `json:"prompts"`
+	Estimated  bool `json:"prompts_estimated,omitempty"`
+	Rows       int  `json:"rows"`
+	Fitted     int  `json:"fitted_prompts"`
+	FittedRows int  `json:"fitted_rows"`
+	Held       int  `json:"held_out_prompts"`
+	Tasks      int  `json:"tasks"`
+	Clusters   bool `json:"clusters"`
 	// Arms are in the order of the mean score, the best first.
 	Arms     []ArmSummary        `json:"arms"`
 	Fallback catalog.ArmID       `json:"fallback"`
@@ -46,24 +49,26 @@ type Summary struct {
 	Log     *reward.Counts `json:"log,omitempty"`
 	Prior   int            `json:"prior_prompts,omitempty"`
 	Verdict Verdict        `json:"verdict"`
-	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is Rows over Took.
+	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is FittedRows over Took.
 	Took          time.Duration `json:"took_ns"`
 	Fit           time.Duration `json:"fit_ns"`
 	RowsPerSecond float64       `json:"rows_per_second"`
 }
 
 func summarize(o *Options, data *datasets.Table, m *classifier.Model, oof *OOF, v Verdict, digest models.Digest, fit, took time.Duration) *Summary {
+	read := data.Source()
 	s := &Summary{
-		Out: o.Out, Digest: digest, Prompts: len(data.Prompts), Rows: cells(data), Fitted: m.Router.Train.Prompts, Held: len(oof.Rows),
+		Out: o.Out, Digest: digest, Prompts: read.Prompts, Estimated: read.Estimated, Rows: read.Rows,
+		Fitted: m.Router.Train.Prompts, FittedRows: m.Router.Train.Cells, Held: len(oof.Rows),
 		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets, Shift: m.Router.Shift,
 		Verdict: v, Took: took, Fit: fit,
 	}
-	s.RowsPerSecond = float64(s.Rows) / took.Seconds()
+	s.RowsPerSecond = float64(s.FittedRows) / took.Seconds()
 	score, cost := means(oof.Table)
 	if o.Log != nil {
 		s.Log, score = &o.Log.Counts, oof.meanQuality()
 		if o.Prior != nil {
-			s.Prior = len(o.Prior.Prompts)
+			s.Prior = o.Prior.Source().Prompts
 		}
 	}
 	for j, a := range oof.Table.Arms {
@@ -88,7 +93,7 @@ const armsShown = 10
 // WriteText writes the summary for people.
 func (s *Summary) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Trained on %d prompts, %d scores, %d arms in %.1f s (%.0f scores/s).\n", s.Prompts, s.Rows, len(s.Arms), s.Took.Seconds(), s.RowsPerSecond)
+	fmt.Fprintf(&b, "Trained on %d prompts, %d scores, %d arms in %.1f s (%.0f scores/s).\n", s.Fitted, s.FittedRows, len(s.Arms), s.Took.Seconds(), s.RowsPerSecond)
 	if s.Log != nil {
 		fmt.Fprintf(&b, "%s\n", s.Log)
 	}
@@ -96,7 +101,11 @@ func (s *Summary) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "A prior table of %d prompts fades as scores of the log come in.\n", s.Prior)
 	}
 	if s.Fitted < s.Prompts {
-		fmt.Fprintf(&b, "Weights were fitted on a sample of %d prompts.\n", s.Fitted)
+		about := ""
+		if s.Estimated {
+			about = "about "
+		}
+		fmt.Fprintf(&b, "They are a sample, by the hash of their ids, of %s%d prompts and %d scores.\n", about, s.Prompts, s.Rows)
 	}
 	kind := "tasks named by the table"
 	if s.Clusters {

@@ -131,7 +131,8 @@ func withGolden(m *classifier.Model, o *OOF) (map[string][]byte, error) {
 func provenance(o *Options) models.Provenance {
 	p := models.Provenance{CreatedAt: o.Now, Program: o.Program, Seed: o.Seed, Notices: o.Notices}
 	add := func(t *datasets.Table, spec string) {
-		p.Sources = append(p.Sources, models.Source{Name: t.Name, SHA256: t.SHA256, Rows: cells(t), Prompts: len(t.Prompts), Reward: spec})
+		read := t.Source()
+		p.Sources = append(p.Sources, models.Source{Name: t.Name, SHA256: t.SHA256, Rows: read.Rows, Prompts: read.Prompts, Reward: spec})
 	}
 	if o.Log == nil {
 		add(o.Data, "")

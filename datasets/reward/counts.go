@@ -29,8 +29,12 @@ const (
 	OtherSpec Reason = "other_spec"
 	// BadFeatures is a round whose logged features do not parse.
 	BadFeatures Reason = "bad_features"
-	// NoFeedback is a round that nobody scored, or nobody who may.
+	// NoFeedback is a round that nobody scored, or nobody who may. Of one that nobody scored only the status is looked at
+	// before.
 	NoFeedback Reason = "no_feedback"
+	// NotSampled is a round, or a feedback for one, that was passed over because the log holds more rounds with feedback
+	// than are looked at: it comes after those by the hash of its draw.
+	NotSampled Reason = "not_sampled"
 )
 
 // The reasons of feedback.
@@ -51,8 +55,8 @@ const (
 )
 
 var (
-	roundReasons    = [...]Reason{Duplicate, Refused, Failed, ClientGone, Unknown, NoPropensity, Fallback, NoContent, OtherSpec, BadFeatures, NoFeedback}
-	feedbackReasons = [...]Reason{NoRound, Forbidden, OtherSource, OutOfRange, OutOfTime, Superseded, RoundDropped}
+	roundReasons    = [...]Reason{Duplicate, Refused, Failed, ClientGone, Unknown, NoPropensity, Fallback, NoContent, OtherSpec, BadFeatures, NoFeedback, NotSampled}
+	feedbackReasons = [...]Reason{NoRound, Forbidden, OtherSource, OutOfRange, OutOfTime, Superseded, RoundDropped, NotSampled}
 )
 
 // Counts account for every round and every feedback of a log: Rounds is Scored plus all of Dropped, and Feedback is
@@ -61,7 +65,8 @@ type Counts struct {
 	Rounds  int            `json:"rounds"`
 	Scored  int            `json:"scored"`
 	Dropped map[Reason]int `json:"dropped"`
-	// Kept is Scored, or less where the log holds more scored rounds than RoundsMax: then a sample by hash.
+	// Kept is Scored, or less where more rounds were scored than RoundsMax: then a sample by hash. All else is exact, but
+	// nobody looked at what is counted under NotSampled.
 	Kept            int            `json:"kept"`
 	Feedback        int            `json:"feedback"`
 	FeedbackUsed    int            `json:"feedback_used"`

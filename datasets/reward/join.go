@@ -3,10 +3,9 @@ package reward
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
@@ -15,16 +14,26 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
-// RoundsMax is the number of scored rounds that are kept; of more, a sample by the hash of their draws is.
-const RoundsMax = 200_000
+const (
+	// RoundsMax is the number of scored rounds that are kept; of more, a sample by the hash of their draws is.
+	RoundsMax = 200_000
+	// heldShare times as many rounds are held that somebody spoke of. Where fewer than half of those can be scored, the
+	// sample is smaller than it might be.
+	heldShare = 2
+)
 
 // Options say how a log is scored. The zero value is DefaultSpec and the rule of the API for who may see a round.
 type Options struct {
 	Spec Spec
+	// RoundsMax is the number of scored rounds that are kept, RoundsMax where zero.
+	RoundsMax int
 }
 
 // Validate reports options that cannot be honoured.
 func (o *Options) Validate() error {
+	if o.RoundsMax < 0 {
+		return fmt.Errorf("reward: at most %d rounds: want 0 or more", o.RoundsMax)
+	}
 	if o.Spec.Version == 0 && o.Spec.Sources == nil {
 		return nil
 	}
@@ -46,8 +55,10 @@ type Result struct {
 	Counts Counts
 }
 
-// Apply scores a log. It reads the rounds twice, the feedback once, and holds in memory all feedback, the scored rounds
-// up to RoundsMax, and the distributions of sticky draws.
+// Apply scores a log in bounded memory. It reads the feedback twice and the rounds twice: who was spoken of, which of
+// these rounds come first by the hash of their draws, what was said of those, and the rounds themselves. It holds nine
+// bytes a feedback, the words on a multiple of RoundsMax rounds with their draws, and the scored rows. What it keeps is
+// what it would of all scored rounds, and Counts say what was passed over.
 func Apply(ctx context.Context, l *datasets.Log, o Options) (*Result, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -55,12 +66,9 @@ func Apply(ctx context.Context, l *datasets.Log, o Options) (*Result, error) {
 	if o.Spec.Version == 0 {
 		o.Spec = DefaultSpec()
 	}
-	j := &join{
-		spec: o.Spec, digest: features.DefaultSpec().Digest(), teams: map[string]team{}, draws: map[datasets.RoundID]*draw{},
-		seen: map[datasets.RoundID]bool{}, counts: Counts{Dropped: map[Reason]int{}, FeedbackDropped: map[Reason]int{}},
-	}
+	j := newJoin(o.Spec, cmp.Or(o.RoundsMax, RoundsMax))
 	head := l.Head()
-	for _, pass := range []func(context.Context, *datasets.Log) error{j.index, j.listen, j.score} {
+	for _, pass := range []func(context.Context, *datasets.Log) error{j.census, j.index, j.listen, j.score} {
 		if err := pass(ctx, l); err != nil {
 			return nil, fmt.Errorf("reward: %w", err)
 		}
@@ -90,7 +98,7 @@ type word struct {
 // row is one scored round.
 type row struct {
 	prompt        datasets.Prompt
-	order         [8]byte
+	key           uint64 // of the draw
 	arm           catalog.ArmID
 	score         float64
 	cost          catalog.Nanodollars
@@ -105,51 +113,80 @@ type row struct {
 type join struct {
 	spec   Spec
 	digest string
-	teams  map[string]team // of keys that asked for something
-	draws  map[datasets.RoundID]*draw
-	words  map[datasets.RoundID][]word
-	seen   map[datasets.RoundID]bool // rounds that were spoken of or drew for others
+	max    int
+	heard  heard
+	held   holding
+	teams  map[string]team            // of keys that asked for something
+	draws  map[datasets.RoundID]*draw // that opened sessions which are held
+	seen   map[datasets.RoundID]bool  // rounds that are held or drew for such
+	names  map[string]string          // of arms and keys, once each
 	rows   []row
 	counts Counts
 }
 
-// index learns the teams of keys and which rounds drew for others, from flat columns alone.
+func newJoin(s Spec, max int) *join {
+	return &join{
+		spec: s, digest: features.DefaultSpec().Digest(), max: max,
+		held:  holding{max: heldShare * max, at: map[datasets.RoundID]int32{}},
+		teams: map[string]team{}, draws: map[datasets.RoundID]*draw{}, seen: map[datasets.RoundID]bool{}, names: map[string]string{},
+		counts: Counts{Dropped: map[Reason]int{}, FeedbackDropped: map[Reason]int{}},
+	}
+}
+
+// index learns the teams of keys, and which rounds to hold and which drew for them, from flat columns alone.
 func (j *join) index(ctx context.Context, l *datasets.Log) error {
-	return l.Columns(ctx, []string{"key_id", "org", "team", "round_id", "draw_id"}, func(b *columnar.Batch) error {
+	err := l.Columns(ctx, []string{"key_id", "org", "team", "round_id", "draw_id"}, func(b *columnar.Batch) error {
 		c := b.Columns
 		for i := range b.Rows {
-			if key := c[0].Strings[i]; j.teams[key] == (team{}) {
-				j.teams[key] = team{c[1].Strings[i], c[2].Strings[i]}
+			t := team{c[1].Strings[i], c[2].Strings[i]}
+			if key := c[0].Strings[i]; t != (team{}) && j.teams[key] == (team{}) {
+				j.teams[strings.Clone(key)] = team{strings.Clone(t.org), strings.Clone(t.team)} // a string holds its whole batch
 			}
-			if c[3].Strings[i] != c[4].Strings[i] {
-				j.draws[datasets.RoundID(c[4].Strings[i])] = nil
+			id := c[3].Strings[i]
+			if k, spoken := j.heard.find(datasets.RoundID(id)); spoken {
+				j.heard.inLog[k] = true
+				j.held.take(id, cmp.Or(c[4].Strings[i], id))
+			}
+		}
+		return nil
+	})
+	for i := range j.held.rounds {
+		if r := &j.held.rounds[i]; r.draw != r.id {
+			j.draws[r.draw] = nil
+		}
+	}
+	return err
+}
+
+// listen gathers what was said of the rounds that are held. It cannot use Log.LastFeedback: a key that may not see a
+// round must not silence one that may, so the last word is looked for among those that count.
+func (j *join) listen(ctx context.Context, l *datasets.Log) error {
+	return l.Feedback(ctx, func(batch []datasets.Feedback) error {
+		for i := range batch {
+			f := &batch[i]
+			if j.spec.mute(f) != "" {
+				continue
+			}
+			if at, held := j.held.at[f.RoundID]; held {
+				r := &j.held.rounds[at]
+				r.words = append(r.words, word{source: j.spec.index(f.Source), score: f.Score, key: j.name(f.KeyID), at: f.At})
+			} else if k, _ := j.heard.find(f.RoundID); j.heard.inLog[k] {
+				j.counts.FeedbackDropped[NotSampled]++
+			} else {
+				j.counts.FeedbackDropped[NoRound]++
 			}
 		}
 		return nil
 	})
 }
 
-// listen gathers the feedback. It cannot use Log.LastFeedback: a key that may not see a round must not silence one that
-// may, so the last word is looked for among those that count.
-func (j *join) listen(ctx context.Context, l *datasets.Log) error {
-	j.words = map[datasets.RoundID][]word{}
-	return l.Feedback(ctx, func(batch []datasets.Feedback) error {
-		if j.counts.Feedback += len(batch); j.counts.Feedback > datasets.FeedbackMax {
-			return fmt.Errorf("the log holds more than %d rows of feedback", datasets.FeedbackMax)
-		}
-		for _, f := range batch {
-			w := word{source: j.spec.index(f.Source), score: f.Score, key: f.KeyID, at: f.At}
-			switch {
-			case w.source < 0:
-				j.counts.FeedbackDropped[OtherSource]++
-			case !(f.Score >= 0 && f.Score <= 1):
-				j.counts.FeedbackDropped[OutOfRange]++
-			default:
-				j.words[f.RoundID] = append(j.words[f.RoundID], w)
-			}
-		}
-		return nil
-	})
+// name keeps one copy of a name.
+func (j *join) name(s string) string {
+	if kept, known := j.names[s]; known {
+		return kept
+	}
+	j.names[s] = s
+	return s
 }
 
 // score reads the rounds and keeps those that can be scored.
@@ -158,47 +195,45 @@ func (j *join) score(ctx context.Context, l *datasets.Log) error {
 		for i := range batch {
 			j.take(&batch[i])
 		}
-		if len(j.rows) > 2*RoundsMax {
+		if len(j.rows) > j.max+j.max/4 {
 			j.sample()
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if len(j.rows) > RoundsMax {
-		j.sample()
-	}
+	j.sample()
 	j.counts.Kept = len(j.rows)
-	for _, words := range j.words {
-		j.counts.FeedbackDropped[NoRound] += len(words)
-	}
-	return nil
+	return err
 }
 
 // take counts one round under a reason or keeps it.
 func (j *join) take(r *datasets.Round) {
 	d := &r.Decision
 	j.counts.Rounds++
-	words, spoken := j.words[d.RoundID]
+	at, held := j.held.at[d.RoundID]
 	_, opener := j.draws[d.RoundID]
 	if j.seen[d.RoundID] {
 		j.counts.Dropped[Duplicate]++
 		return
 	}
-	if spoken || opener {
+	var p *draw
+	if held || opener {
 		j.seen[d.RoundID] = true
-		delete(j.words, d.RoundID)
+		p = j.distribution(d)
 	}
-	p := distribution(d)
 	if opener {
 		j.draws[d.RoundID] = p
 	}
+	if !held {
+		j.counts.Dropped[j.passed(r)]++
+		return
+	}
+	words := j.held.rounds[at].words
+	j.held.rounds[at].words = nil
 	group := cmp.Or(d.DrawID, d.RoundID)
 	if group != d.RoundID {
 		p = j.draws[group] // a session begins before it goes on, so its draw was read before; nil where it was not
 	}
-	out := row{believed: believed(d), draw: p, arm: d.Action, cost: datasets.Unpriced}
+	out := row{believed: j.believed(d), draw: p, arm: catalog.ArmID(j.name(string(d.Action))), cost: datasets.Unpriced}
 	if reason := j.refuse(r, p); reason != "" {
 		j.drop(reason, len(words))
 		return
@@ -215,8 +250,7 @@ func (j *join) take(r *datasets.Round) {
 	j.counts.Scored++
 	j.counts.FeedbackUsed += out.used
 	j.counts.FeedbackDropped[Superseded] += out.replaced
-	sum := sha256.Sum256([]byte(group))
-	out.order, out.prompt.ID, out.prompt.Group = [8]byte(sum[:8]), string(d.RoundID), string(group)
+	out.key, out.prompt.ID, out.prompt.Group = datasets.HashKey(string(group)), string(d.RoundID), string(group)
 	j.rows = append(j.rows, out)
 }
 
@@ -225,18 +259,36 @@ func (j *join) drop(reason Reason, words int) {
 	j.counts.FeedbackDropped[RoundDropped] += words
 }
 
-// refuse is the reason why the outcome or the propensity of a round is of no use, or empty.
-func (j *join) refuse(r *datasets.Round, p *draw) Reason {
-	switch r.Outcome.Status {
+// passed is the reason why a round that is not held is passed over.
+func (j *join) passed(r *datasets.Round) Reason {
+	if reason := ended(r.Outcome.Status); reason != "" {
+		return reason
+	}
+	if _, spoken := j.heard.find(r.Decision.RoundID); spoken && j.held.bounded {
+		return NotSampled
+	}
+	return NoFeedback
+}
+
+// ended is the reason why a round that did not end well is of no use, or empty.
+func ended(s datasets.Status) Reason {
+	switch s {
 	case datasets.Completed:
+		return ""
 	case datasets.Refused:
 		return Refused
 	case datasets.Failed:
 		return Failed
 	case datasets.ClientGone:
 		return ClientGone
-	default:
-		return Unknown
+	}
+	return Unknown
+}
+
+// refuse is the reason why the outcome or the propensity of a round is of no use, or empty.
+func (j *join) refuse(r *datasets.Round, p *draw) Reason {
+	if reason := ended(r.Outcome.Status); reason != "" {
+		return reason
 	}
 	if p == nil {
 		return NoPropensity
@@ -248,11 +300,11 @@ func (j *join) refuse(r *datasets.Round, p *draw) Reason {
 }
 
 // distribution is what the action was drawn from, or nil where the log does not say it exactly.
-func distribution(d *datasets.Decision) *draw {
+func (j *join) distribution(d *datasets.Decision) *draw {
 	if len(d.Propensities) != len(d.Case.Candidates) {
 		return nil
 	}
-	p := &draw{action: d.Action}
+	p := &draw{action: catalog.ArmID(j.name(string(d.Action)))}
 	total, found := 0.0, false
 	for i, v := range d.Propensities {
 		if !(v >= 0 && v <= 1) {
@@ -261,7 +313,7 @@ func distribution(d *datasets.Decision) *draw {
 		if v == 0 {
 			continue
 		}
-		arm := d.Case.Candidates[i].Arm
+		arm := catalog.ArmID(j.name(string(d.Case.Candidates[i].Arm)))
 		total += v
 		found = found || arm == d.Action && v == d.Propensity
 		p.arms, p.propensity = append(p.arms, arm), append(p.propensity, v)
@@ -280,13 +332,13 @@ type belief struct {
 
 // believed are the estimates of a case. A prior is no estimate: nobody had measured anything. There are none where every
 // one is 0, which no classifier says.
-func believed(d *datasets.Decision) []belief {
+func (j *join) believed(d *datasets.Decision) []belief {
 	var out []belief
 	any := false
 	for i := range d.Case.Candidates {
 		a := &d.Case.Candidates[i]
 		if !a.Prior && a.Quality >= 0 && a.Quality <= 1 {
-			out = append(out, belief{a.Arm, a.Quality})
+			out = append(out, belief{catalog.ArmID(j.name(string(a.Arm))), a.Quality})
 			any = any || a.Quality > 0
 		}
 	}
@@ -372,20 +424,9 @@ func (out *row) outcome(o *datasets.Outcome) {
 	}
 }
 
-// sample keeps RoundsMax rounds by the hash of their draws, in the order of the log.
+// sample keeps the first rounds by the hash of their draws, in the order of the log.
 func (j *join) sample() {
-	order := make([]int, len(j.rows))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(j.rows[a].order[:], j.rows[b].order[:]) })
-	order = order[:RoundsMax]
-	slices.Sort(order)
-	kept := make([]row, len(order))
-	for k, i := range order {
-		kept[k] = j.rows[i]
-	}
-	j.rows = kept
+	j.rows = firstByKey(j.rows, j.max, func(r *row) uint64 { return r.key })
 }
 
 // result lays the rows out as a table. Its arms are those that served, in the order in which the log names them.

@@ -245,11 +245,12 @@ func TestSpec(t *testing.T) {
 func TestPriorsAreNotBelieved(t *testing.T) {
 	d := &datasets.Decision{}
 	d.Case.Candidates = []policy.Candidate{{Arm: "a/x", Quality: 0.84, Prior: true}, {Arm: "a/y", Quality: 0.7}}
-	if got, want := believed(d), []belief{{"a/y", 0.7}}; !reflect.DeepEqual(got, want) {
+	j := newJoin(DefaultSpec(), 1)
+	if got, want := j.believed(d), []belief{{"a/y", 0.7}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("believed %v, want %v", got, want)
 	}
 	d.Case.Candidates = d.Case.Candidates[:1]
-	if got := believed(d); got != nil {
+	if got := j.believed(d); got != nil {
 		t.Errorf("of priors alone: believed %v, want nothing", got)
 	}
 }
