@@ -114,7 +114,7 @@ func (h *heldOut) normal(parts []classifier.Parts, centred bool) ([][]float64, [
 				}
 				q := &parts[k]
 				rows = append(rows, [p + 1]float64{q.Task[j] - mean[j], q.Head[j] - mean[j], q.Length[j] - mean[j], score - mean[j]})
-				weight = append(weight, h.f.seen.weigh(h.rows[k]*arms+j))
+				weight = append(weight, h.f.seen.weigh(h.rows[k], j))
 				for c, v := range rows[len(rows)-1] {
 					centre[c] += v
 				}
@@ -184,7 +184,7 @@ func (h *heldOut) platt(s *stack, parts []classifier.Parts) {
 				q := &parts[k]
 				x := classifier.Logit(mean + s.quality.Task*(q.Task[j]-mean) + s.quality.Head*(q.Head[j]-mean) + s.quality.Length*(q.Length[j]-mean))
 				p := 1 / (1 + math.Exp(-a*x-b))
-				weight := h.f.seen.weigh(i*arms + j)
+				weight := h.f.seen.weigh(i, j)
 				g, w := weight*(p-score), weight*p*(1-p)
 				ga, gb = ga+g*x, gb+g
 				haa, hab, hbb = haa+w*x*x, hab+w*x, hbb+w
