@@ -44,9 +44,13 @@ func (h *heldOut) learn() (*stack, error) {
 			return nil, err
 		}
 	}
-	w := nonNegative(h.normal(parts, true))
+	decisive, raw := h.normal, h.normal
+	if h.f.seen != nil {
+		decisive, raw = h.apart, h.halved
+	}
+	w := nonNegative(decisive(parts, true))
 	s.score = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
-	w = nonNegative(h.normal(parts, false))
+	w = nonNegative(raw(parts, false))
 	s.quality = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
 	h.platt(s, parts)
 	h.lengths(s, parts)
