@@ -10,34 +10,27 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
-const (
-	// WeightMax is the largest importance weight 1/p that a logged score gets: a rarer draw counts as if it were not.
-	WeightMax = 3
-	// PriorStrength is how many own scores of an arm halve the weight of the prior table's.
-	PriorStrength = 500
-	// BeliefStrength is how many scores of an arm the estimates of the routers that wrote the log are worth.
-	BeliefStrength = 1000
-)
+// PriorStrength is how many own scores of an arm halve the weight of the prior table's.
+const PriorStrength = 500
 
 // evidence says how the cells of a table came to be seen; nil is a table of which everybody chose the rows, not a policy.
 type evidence struct {
-	// weight has the table's cells: what a score counts in a fit.
-	weight []float32
-	// propensity has the table's cells: the probability of an arm in the case of a logged round, NaN in rows of a prior.
-	propensity []float64
 	// own marks the prompts that were logged.
 	own []bool
-	// score has the table's cells: what fits learn, NaN for nothing. It is the table's score, and where an arm was not
-	// seen what the router of that day expected of it.
-	score []float32
+	// fade is what a score of the prior table counts, by arm; a logged score counts 1.
+	fade []float64
+	// propensity has the table's cells: the probability of an arm in the case of a logged round, NaN in rows of a prior.
+	propensity []float64
+	// expected has the table's cells: the quality that the router of the day expected, NaN where it expected nothing.
+	expected []float32
 }
 
-// weigh is the weight of a cell.
-func (e *evidence) weigh(at int) float64 {
-	if e == nil {
+// weigh is what a score of prompt i for arm j counts in a fit.
+func (e *evidence) weigh(i, j int) float64 {
+	if e == nil || e.own[i] {
 		return 1
 	}
-	return float64(e.weight[at])
+	return e.fade[j]
 }
 
 // mix puts a log and a prior table (nil for none) under one roof, with the union of their arms. The names of the
@@ -62,7 +55,7 @@ func mix(log *reward.Result, prior *datasets.Table) (*datasets.Table, *evidence,
 	}
 	out := datasets.NewTable(arms, n)
 	out.Name, out.SHA256 = log.Table.Name, log.Table.SHA256
-	e := &evidence{score: slices.Clone(out.Score), weight: make([]float32, len(out.Score)), propensity: make([]float64, len(out.Score)), own: make([]bool, n)}
+	e := &evidence{own: make([]bool, n), propensity: make([]float64, len(out.Score)), expected: slices.Clone(out.Score)}
 	first := 0
 	for s, t := range sources {
 		to := columnsOf(arms, t.Arms)
@@ -74,12 +67,8 @@ func mix(log *reward.Result, prior *datasets.Table) (*datasets.Table, *evidence,
 				at, from := out.At(row, k), t.At(i, j)
 				out.Score[at], out.Cost[at], out.Latency[at] = t.Score[from], t.Cost[from], t.Latency[from]
 				out.Input[at], out.Output[at] = t.Input[from], t.Output[from]
-				e.score[at] = t.Score[from]
-				if s == 0 && !out.Observed(row, k) {
-					e.score[at] = float32(log.Estimate[from])
-				}
 				if s == 0 {
-					e.propensity[at] = log.Propensity[from]
+					e.propensity[at], e.expected[at] = log.Propensity[from], float32(log.Estimate[from])
 				}
 			}
 		}
@@ -88,7 +77,15 @@ func mix(log *reward.Result, prior *datasets.Table) (*datasets.Table, *evidence,
 	for at := len(log.Table.Prompts) * len(arms); at < len(e.propensity); at++ {
 		e.propensity[at] = math.NaN()
 	}
-	e.set(out)
+	for j := range arms {
+		scores := 0.0
+		for i := range log.Table.Prompts {
+			if out.Observed(i, j) {
+				scores++
+			}
+		}
+		e.fade = append(e.fade, 1/(1+scores/PriorStrength))
+	}
 	return out, e, nil
 }
 
@@ -100,54 +97,19 @@ func columnsOf(all, some []catalog.ArmID) []int {
 	return to
 }
 
-// set computes the weights, arm by arm. Logged scores count min(1/p, WeightMax), scaled so that they sum to their
-// effective number n = (Σw)²/Σw²: ridges and pseudo-counts are in units of scores. What the router of the day expected
-// of an arm that was not seen counts as BeliefStrength scores, all prompts together. A score of the prior table counts
-// 1/(1 + n/PriorStrength): all where the log never saw the arm, half at PriorStrength own scores. Both are worth a
-// bounded number of scores however long the log grows, and so they fade.
-func (e *evidence) set(t *datasets.Table) {
-	for j := range t.Arms {
-		total, square, believed := 0.0, 0.0, 0.0
-		for i := range t.Prompts {
-			switch at := t.At(i, j); {
-			case !e.own[i]:
-			case t.Observed(i, j):
-				w := min(1/e.propensity[at], WeightMax)
-				e.weight[at] = float32(w)
-				total, square = total+w, square+w*w
-			case e.score[at] == e.score[at]:
-				believed++
-			}
-		}
-		effective, scale := 0.0, 0.0
-		if total > 0 {
-			effective, scale = total*total/square, total/square
-		}
-		for i := range t.Prompts {
-			switch at := t.At(i, j); {
-			case !e.own[i]:
-				e.weight[at] = float32(1 / (1 + effective/PriorStrength))
-			case t.Observed(i, j):
-				e.weight[at] *= float32(scale)
-			default:
-				e.weight[at] = float32(min(1, BeliefStrength/max(1, believed)))
-			}
-		}
-	}
-}
-
 // pick is the evidence of some prompts of a table of m arms, and of some of the arms.
 func (e *evidence) pick(prompts, arms []int, m int) *evidence {
 	if e == nil {
 		return nil
 	}
 	out := &evidence{}
+	for _, j := range arms {
+		out.fade = append(out.fade, e.fade[j])
+	}
 	for _, i := range prompts {
 		out.own = append(out.own, e.own[i])
 		for _, j := range arms {
-			at := i*m + j
-			out.weight, out.propensity = append(out.weight, e.weight[at]), append(out.propensity, e.propensity[at])
-			out.score = append(out.score, e.score[at])
+			out.propensity, out.expected = append(out.propensity, e.propensity[i*m+j]), append(out.expected, e.expected[i*m+j])
 		}
 	}
 	return out
@@ -170,8 +132,8 @@ func (e *evidence) logged(rows []int) []int {
 func (f *fitter) balanced() int {
 	rows := all(len(f.table.Prompts))
 	arms := len(f.table.Arms)
-	score := func(i, j int) float64 { return float64(f.score[i*arms+j]) }
-	mean, variance := f.measure(rows, len(f.tasks.names), score, f.tasks.weigh).shrunk(tablePrior)
+	expected := func(i, j int) float64 { return f.belief.expect(i, j, 0) }
+	mean, variance := f.departure(rows, len(f.tasks.names), f.tasks.weigh, doubt*tablePrior, expected)
 	share := f.tasks.share(rows)
 	value, noise := make([]float64, arms), make([]float64, arms)
 	for k, w := range share {

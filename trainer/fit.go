@@ -86,7 +86,10 @@ func fit(ctx context.Context, t *datasets.Table, o FitOptions) (*fitter, *classi
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	f := newFitter(t, contexts, &o)
+	f, err := newFitter(ctx, t, contexts, &o)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("trainer: learning what the log's routers expected: %w", err)
+	}
 	sample := t.InHashOrder(StackPromptsMax)
 	keepOnly(contexts, sample)
 	oof, stack, err := f.crossFit(ctx, contexts, sample, &o)
@@ -212,7 +215,7 @@ func read(dst *features.Context, x *features.Extractor, p *datasets.Prompt) erro
 	return nil
 }
 
-func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *fitter {
+func newFitter(ctx context.Context, t *datasets.Table, contexts []features.Context, o *FitOptions) (*fitter, error) {
 	f := &fitter{table: t, seen: o.seen, design: newDesign(contexts), logs: make([]float32, len(t.Output))}
 	for at, v := range t.Output {
 		f.logs[at] = float32(math.Log(max(1, float64(v)))) // max keeps NaN
@@ -220,15 +223,11 @@ func newFitter(t *datasets.Table, contexts []features.Context, o *FitOptions) *f
 	f.edges = lengthEdges(f.design.bytes)
 	f.tasks = newTasks(t, f.design, o.Seed)
 	f.young = findYoung(t, f.seen)
-	f.score = t.Score
 	if f.seen != nil {
-		f.score = f.seen.score
-		f.fallback = f.balanced()
-		f.anchor = f.fallback
-	} else {
-		f.fallback, f.anchor = fallback(t, f.young)
+		return f, f.believe(ctx)
 	}
-	return f
+	f.fallback, f.anchor = fallback(t, f.young)
+	return f, nil
 }
 
 // crossFit fits the parts on the other folds of every sampled prompt, learns the stack on what they predict, and

@@ -27,7 +27,7 @@ const (
 type fitter struct {
 	table    *datasets.Table
 	seen     *evidence
-	score    []float32 // what is learned: the table's, or the evidence's
+	belief   *belief // nil without a log
 	design   *design
 	tasks    *taskSet
 	young    []bool
@@ -46,16 +46,12 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 	}}
 	f.tables(m, rows)
 	b := f.block(m, rows)
-	weights := make([]float32, f.design.cols*len(b.kinds))
-	for _, at := range split(b) {
-		part, err := solve(ctx, f.design, rows, b.slice(at[0], at[1], len(rows)))
-		if err != nil {
-			return nil, err
-		}
-		width := len(part) / f.design.cols
-		for c := range f.design.cols {
-			copy(weights[c*len(b.kinds)+at[0]:c*len(b.kinds)+at[1]], part[c*width:])
-		}
+	weights, err := f.solve(ctx, rows, b)
+	if err != nil {
+		return nil, err
+	}
+	if f.belief != nil {
+		f.follow(m, rows, weights)
 	}
 	if f.tasks.clusters {
 		f.tasks.place(weights, len(b.kinds))
@@ -69,34 +65,59 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 	return m, nil
 }
 
+// solve returns the weights of a block of any width, columns × outputs.
+func (f *fitter) solve(ctx context.Context, rows []int, b *block) ([]float32, error) {
+	weights := make([]float32, f.design.cols*len(b.kinds))
+	for _, at := range split(b) {
+		part, err := solve(ctx, f.design, rows, b.slice(at[0], at[1], len(rows)))
+		if err != nil {
+			return nil, err
+		}
+		width := len(part) / f.design.cols
+		for c := range f.design.cols {
+			copy(weights[c*len(b.kinds)+at[0]:c*len(b.kinds)+at[1]], part[c*width:])
+		}
+	}
+	return weights, nil
+}
+
+// narrow is the first column that serves token heads alone.
+func (f *fitter) narrow() int { return f.design.text() + features.NumFlags }
+
 // block sets up the outputs of a model: task logits, score heads, token heads.
 func (f *fitter) block(m *classifier.Model, rows []int) *block {
 	tasks, arms := len(m.Router.Tasks), len(m.Router.Arms)
-	b := &block{narrow: f.design.text() + features.NumFlags, class: make([]int32, len(rows))}
+	b := &block{narrow: f.narrow(), class: make([]int32, len(rows)), shared: f.belief != nil}
 	share := f.tasks.share(rows)
 	for k := range tasks {
 		b.add(multinomial, f.tasks.intercept(share[k]), share[k]*(1-share[k]), taskLambda)
 	}
+	lambda := float64(headLambda)
+	if f.belief != nil {
+		lambda *= doubt
+	}
 	for _, mean := range m.Tables.Mean.Data {
-		b.add(logistic, classifier.Logit(mean), max(0.01, mean*(1-mean)), headLambda)
+		b.add(logistic, classifier.Logit(mean), max(0.01, mean*(1-mean)), lambda)
 	}
 	for _, mean := range m.Tables.TokenMean.Data {
 		b.add(linear, mean, 1, tokenLambda)
 	}
 	width := len(b.kinds)
 	b.target = make([]float32, len(rows)*width)
-	if f.seen != nil {
-		b.weight = make([]float32, len(b.target))
+	if f.belief != nil {
+		b.weight, b.base = make([]float32, len(b.target)), make([]float32, len(b.target))
 	}
 	for i, r := range rows {
-		if f.seen != nil {
-			w := b.weight[i*width : (i+1)*width]
-			copy(w[tasks:], f.seen.weight[r*arms:(r+1)*arms])
-			copy(w[tasks+arms:], f.seen.weight[r*arms:(r+1)*arms])
+		if f.belief != nil {
+			for j := range arms {
+				w := float32(f.seen.weigh(r, j))
+				b.weight[i*width+tasks+j], b.weight[i*width+tasks+arms+j] = w, w
+			}
+			copy(b.base[i*width+tasks:], f.belief.logit[r*arms:(r+1)*arms])
 		}
 		b.class[i] = f.tasks.class[r]
 		row := b.target[i*width : (i+1)*width]
-		copy(row[tasks:], f.score[r*arms:(r+1)*arms])
+		copy(row[tasks:], f.table.Score[r*arms:(r+1)*arms])
 		copy(row[tasks+arms:], f.logs[r*arms:(r+1)*arms])
 	}
 	return b
@@ -107,13 +128,13 @@ func (b *block) add(k kind, offset, curvature, lambda float64) {
 	b.offset, b.curvature, b.lambda = append(b.offset, offset), append(b.curvature, curvature), append(b.lambda, lambda)
 }
 
-// split cuts the outputs into ranges of about blockOutputs, the task logits together.
+// split cuts the outputs into ranges of about blockOutputs; the task logits stay together, and so do heads that share.
 func split(b *block) (ranges [][2]int) {
 	n := len(b.kinds)
 	from := 0
 	for from < n {
 		to := min(n, from+blockOutputs)
-		for to < n && b.kinds[to] == multinomial {
+		for to < n && b.kinds[to] == b.kinds[to-1] && (b.kinds[to] == multinomial || b.kinds[to] == logistic && b.shared) {
 			to++
 		}
 		ranges = append(ranges, [2]int{from, to})
@@ -129,20 +150,25 @@ const aligned = 4
 func (b *block) slice(from, to, rows int) *block {
 	out := &block{
 		kinds: slices.Clone(b.kinds[from:to]), offset: slices.Clone(b.offset[from:to]), curvature: slices.Clone(b.curvature[from:to]),
-		lambda: slices.Clone(b.lambda[from:to]), class: b.class, narrow: b.narrow,
+		lambda: slices.Clone(b.lambda[from:to]), class: b.class, narrow: b.narrow, shared: b.shared,
 	}
 	for len(out.kinds)%aligned != 0 {
 		out.add(linear, 0, 1, 1)
 	}
 	width := len(out.kinds)
 	out.target = make([]float32, rows*width)
-	if b.weight != nil {
-		out.weight = make([]float32, rows*width)
-	}
-	for i := range rows {
-		if b.weight != nil {
-			copy(out.weight[i*width:(i+1)*width], b.weight[i*len(b.kinds)+from:i*len(b.kinds)+to])
+	cut := func(v []float32) []float32 {
+		if v == nil {
+			return nil
 		}
+		part := make([]float32, rows*width)
+		for i := range rows {
+			copy(part[i*width:(i+1)*width], v[i*len(b.kinds)+from:i*len(b.kinds)+to])
+		}
+		return part
+	}
+	out.weight, out.base = cut(b.weight), cut(b.base)
+	for i := range rows {
 		row := out.target[i*width : (i+1)*width]
 		for k := copy(row, b.target[i*len(b.kinds)+from:i*len(b.kinds)+to]); k < width; k++ {
 			row[k] = float32(math.NaN())

@@ -38,7 +38,7 @@ func (f *fitter) slopes(rows []int, mean *classifier.Table) classifier.Table {
 			for c, v := range f.design.val[f.design.start[i+1]-width : f.design.start[i+1]] {
 				x[c] = float64(v)
 			}
-			task[k].add(x, y-mean.Row(int(k))[j], f.seen.weigh(i*arms+j))
+			task[k].add(x, y-mean.Row(int(k))[j], f.seen.weigh(i, j))
 		}
 		all := newNormal(width)
 		for k := range task {

@@ -26,6 +26,11 @@ type block struct {
 	target []float32
 	// weight has the cells of target: what an observation counts, 1 where nil. Classes all count 1.
 	weight []float32
+	// base has the cells of target: what an output says before anything is fitted, 0 where nil.
+	base []float32
+	// shared says that the logistic outputs may have something in common: each is w_k = u + v_k, and the ridge is on u
+	// and on every v_k alike. They step together.
+	shared bool
 	// narrow columns, from this one on, serve linear outputs only.
 	narrow int
 }
@@ -90,10 +95,18 @@ func newSolver(d *design, rows []int, b *block) *solver {
 		for k, v := range b.offset {
 			s.z[i*o+k] = float32(v)
 		}
+		if b.base != nil {
+			for k, v := range b.base[i*o : (i+1)*o] {
+				s.z[i*o+k] += v
+			}
+		}
 	}
 	for k, kind := range b.kinds {
 		if kind != multinomial {
 			s.group[k] = k
+		}
+		if kind == logistic && b.shared {
+			s.group[k] = slices.Index(b.kinds, logistic)
 		}
 	}
 	for range max(1, min(scatterMax, len(rows)/chunkRows)) {
@@ -165,7 +178,33 @@ func (b *block) weigh(at int) float64 {
 	return float64(b.weight[at])
 }
 
-// gradient sets grad to Xᵀ·res + λ·w. Each part gathers a fixed share of the rows, and the parts are added in order.
+// common is what n outputs that share have in common in a column, by the sum of their weights: the u at which the ridge
+// on u and on what is left of each is least.
+func common(sum float64, n int) float64 { return sum / float64(1+n) }
+
+// free is the part of every logistic output's weight in a column that the ridge on it does not count.
+func (s *solver) free(column []float32) float64 {
+	sum, n := 0.0, 0
+	if s.b.shared {
+		for k, v := range column {
+			if s.b.kinds[k] == logistic {
+				sum, n = sum+float64(v), n+1
+			}
+		}
+	}
+	return common(sum, n)
+}
+
+// drawn is the part that it counts of output k's weight v.
+func (s *solver) drawn(k int, v float32, free float64) float64 {
+	if s.b.kinds[k] == logistic {
+		return float64(v) - free
+	}
+	return float64(v)
+}
+
+// gradient sets grad to Xᵀ·res + λ·w, w without what is free. Each part gathers a fixed share of the rows, and the parts
+// are added in order.
 func (s *solver) gradient() {
 	s.grad, s.last = s.last, s.grad
 	share := (len(s.rows) + len(s.parts) - 1) / len(s.parts)
@@ -183,9 +222,10 @@ func (s *solver) gradient() {
 	})
 	each(s.d.cols, func(from, to int) {
 		for c := from; c < to; c++ {
+			free := s.free(s.w[c*s.o : (c+1)*s.o])
 			for k := range s.o {
 				at := c*s.o + k
-				g := s.b.lambda[k] * float64(s.w[at])
+				g := s.b.lambda[k] * s.drawn(k, s.w[at], free)
 				for _, part := range s.parts {
 					g += float64(part[at])
 				}
@@ -279,10 +319,15 @@ func (s *solver) product() {
 func (s *solver) move() {
 	o := s.o
 	ridge := sum(s.d.cols, 2*o, func(acc []float64, from, to int) {
-		for at := from * o; at < to*o; at++ {
-			k, d := at%o, float64(s.dir[at])
-			acc[k] += s.b.lambda[k] * float64(s.w[at]) * d
-			acc[o+k] += s.b.lambda[k] * d * d
+		for c := from; c < to; c++ {
+			free := s.free(s.w[c*o : (c+1)*o])
+			bend := s.free(s.dir[c*o : (c+1)*o])
+			for k := range o {
+				at := c*o + k
+				d := float64(s.dir[at])
+				acc[k] += s.b.lambda[k] * s.drawn(k, s.w[at], free) * d
+				acc[o+k] += s.b.lambda[k] * s.drawn(k, s.dir[at], bend) * d
+			}
 		}
 	})
 	a := make([]float64, o)

@@ -27,11 +27,27 @@ func randomDesign(rng *rand.Rand, rows, cols int) *design {
 func objective(d *design, rows []int, b *block, w []float64) float64 {
 	o := len(b.kinds)
 	total := 0.0
-	for at, v := range w {
-		total += b.lambda[at%o] / 2 * v * v
+	for c := range d.cols {
+		u, n := 0.0, 0.0
+		for k, v := range w[c*o : (c+1)*o] {
+			if b.shared && b.kinds[k] == logistic {
+				u, n = u+v, n+1
+			}
+		}
+		u /= n + 1
+		total += u * u / 2 // all ridges on heads are 1 here
+		for k, v := range w[c*o : (c+1)*o] {
+			if b.kinds[k] == logistic {
+				v -= u
+			}
+			total += b.lambda[k] / 2 * v * v
+		}
 	}
 	for i, r := range rows {
 		z := append([]float64(nil), b.offset...)
+		for j := range z {
+			z[j] += float64(b.base[i*o+j])
+		}
 		for k := d.start[r]; k < d.start[r+1]; k++ {
 			for j := range z {
 				z[j] += float64(d.val[k]) * w[int(d.col[k])*o+j]
@@ -48,9 +64,9 @@ func objective(d *design, rows []int, b *block, w []float64) float64 {
 				}
 			case t != t:
 			case kind == logistic:
-				total += math.Log1p(math.Exp(z[j])) - t*z[j]
+				total += b.weigh(i*o+j) * (math.Log1p(math.Exp(z[j])) - t*z[j])
 			case kind == linear:
-				total += (z[j] - t) * (z[j] - t) / 2
+				total += b.weigh(i*o+j) * (z[j] - t) * (z[j] - t) / 2
 			}
 		}
 		if b.class[i] >= 0 {
@@ -61,12 +77,18 @@ func objective(d *design, rows []int, b *block, w []float64) float64 {
 }
 
 // TestSolveFindsTheMinimum checks by finite differences that the gradient vanishes where solve stops, for all losses at
-// once, with unobserved cells and unlabelled rows.
+// once, with unobserved cells, weights and unlabelled rows, and with heads that share.
 func TestSolveFindsTheMinimum(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		checkMinimum(t, shared)
+	}
+}
+
+func checkMinimum(t *testing.T, shared bool) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	const n, cols = 90, 7
 	d := randomDesign(rng, n, cols)
-	b := &block{narrow: cols - 1}
+	b := &block{narrow: cols - 1, shared: shared}
 	for range 3 {
 		b.add(multinomial, math.Log(1.0/3), 2.0/9, 0.25)
 	}
@@ -83,6 +105,10 @@ func TestSolveFindsTheMinimum(t *testing.T) {
 		b.target = append(b.target, 0, 0, 0, float32(rng.IntN(2)), rng.Float32(), 3+float32(rng.NormFloat64()))
 		if i%4 == 0 {
 			b.target[len(b.target)-1-i%3] = float32(math.NaN())
+		}
+		for range b.kinds {
+			b.weight = append(b.weight, 0.5+rng.Float32())
+			b.base = append(b.base, rng.Float32()-0.5)
 		}
 	}
 	got, err := solve(context.Background(), d, rows, b)
@@ -114,7 +140,7 @@ func TestSolveFindsTheMinimum(t *testing.T) {
 		left, begin = left+math.Pow(slope(w, at), 2), begin+math.Pow(slope(start, at), 2)
 	}
 	if ratio := math.Sqrt(left / begin); ratio > 3*tolerance {
-		t.Errorf("the gradient is %v of that at the start, want at most %v", ratio, 3*tolerance)
+		t.Errorf("shared %v: the gradient is %v of that at the start, want at most %v", shared, ratio, 3*tolerance)
 	}
 }
 

@@ -47,13 +47,17 @@ func (h *heldOut) learn() (*stack, error) {
 			return nil, err
 		}
 	}
-	w := nonNegative(h.normal(parts, true))
+	decisive, raw := h.normal, h.normal
+	if h.f.seen != nil {
+		decisive, raw = h.apart, h.halved
+	}
+	w := nonNegative(decisive(parts, true))
 	s.score = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
 	s.shift.Task = min(1, w[0]+w[1]+w[2])
 	if gain, err, ok := h.unseen(s.temperature, spread*s.shift.Task, parts); ok {
 		s.shift.Gain, s.shift.GainErr, s.shift.Follow = gain, err, gain > err
 	}
-	w = nonNegative(h.normal(parts, false))
+	w = nonNegative(raw(parts, false))
 	s.quality = classifier.Stack{Task: w[0], Head: w[1], Length: w[2]}
 	h.platt(s, parts)
 	h.lengths(s, parts)
@@ -126,7 +130,7 @@ func (h *heldOut) normal(parts []classifier.Parts, centred bool) ([][]float64, [
 				}
 				q := &parts[k]
 				rows = append(rows, [p + 1]float64{q.Task[j] - mean[j], q.Head[j] - mean[j], q.Length[j] - mean[j], score - mean[j]})
-				weight = append(weight, h.f.seen.weigh(h.rows[k]*arms+j))
+				weight = append(weight, h.f.seen.weigh(h.rows[k], j))
 				for c, v := range rows[len(rows)-1] {
 					centre[c] += v
 				}
@@ -196,7 +200,7 @@ func (h *heldOut) platt(s *stack, parts []classifier.Parts) {
 				q := &parts[k]
 				x := classifier.Logit(mean + s.quality.Task*(q.Task[j]-mean) + s.quality.Head*(q.Head[j]-mean) + s.quality.Length*(q.Length[j]-mean))
 				p := 1 / (1 + math.Exp(-a*x-b))
-				weight := h.f.seen.weigh(i*arms + j)
+				weight := h.f.seen.weigh(i, j)
 				g, w := weight*(p-score), weight*p*(1-p)
 				ga, gb = ga+g*x, gb+g
 				haa, hab, hbb = haa+w*x*x, hab+w*x, hbb+w

@@ -23,7 +23,7 @@ func (f *fitter) measure(rows []int, groups int, value func(i, j int) float64, w
 			weigh(i, func(g int, w float64) {
 				for j := range arms {
 					if v := value(i, j); v == v {
-						at, w := g*arms+j, w*f.seen.weigh(i*arms+j)
+						at, w := g*arms+j, w*f.seen.weigh(i, j)
 						acc[at] += w
 						acc[cells+at] += w * v
 						acc[2*cells+at] += w * v * v
@@ -79,25 +79,39 @@ func (s *moments) means() classifier.Table {
 	return out
 }
 
-// tables fills everything in a model that is a table of means.
-func (f *fitter) tables(m *classifier.Model, rows []int) {
+// scores fills the tables of scores; expected is what they depart from, nil without a log.
+func (f *fitter) scores(out *classifier.Tables, rows []int, expected func(i, j int) float64) {
 	t, arms, tasks := f.table, len(f.table.Arms), len(f.tasks.names)
-	out := &m.Tables
-	score := func(i, j int) float64 { return float64(f.score[i*arms+j]) }
-	gap := func(i, j int) float64 { return float64(t.Score[i*arms+j]) - float64(t.Score[i*arms+f.fallback]) }
-	length := func(i, j int) float64 { return float64(f.logs[i*arms+j]) }
+	score := func(i, j int) float64 { return float64(t.Score[i*arms+j]) }
+	gap := func(i, j int) float64 { return score(i, j) - score(i, f.fallback) }
 	bin := func(i int, add func(int, float64)) { add(classifier.LengthBin(f.edges, int(f.design.bytes[i])), 1) }
 	all := func(_ int, add func(int, float64)) { add(0, 1) }
-
+	if expected != nil {
+		out.Mean, _ = f.departure(rows, 1, all, doubt*tablePrior, expected)
+		out.Task, out.TaskVar = f.departure(rows, tasks, f.tasks.weigh, doubt*tablePrior, expected)
+		out.Length, _ = f.departure(rows, len(f.edges)+1, bin, doubt*lengthPrior, expected)
+		f.unpaired(out)
+		return
+	}
 	out.Mean = f.measure(rows, 1, score, all).means()
 	out.Task, out.TaskVar = f.measure(rows, tasks, score, f.tasks.weigh).shrunk(tablePrior)
 	out.Gap, out.GapVar = f.measure(rows, tasks, gap, f.tasks.weigh).shrunk(tablePrior)
-	if f.seen != nil {
-		f.unpaired(out)
+	out.Length, _ = f.measure(rows, len(f.edges)+1, score, bin).shrunk(lengthPrior)
+}
+
+// tables fills everything in a model that is a table of means. The tables of a log's scores need heads (see follow); till
+// then there is the mean that heads begin at.
+func (f *fitter) tables(m *classifier.Model, rows []int) {
+	arms, tasks := len(f.table.Arms), len(f.tasks.names)
+	out := &m.Tables
+	length := func(i, j int) float64 { return float64(f.logs[i*arms+j]) }
+	if f.belief != nil {
+		out.Mean = rowOf(f.belief.mean)
+	} else {
+		f.scores(out, rows, nil)
 	}
 	out.Edges = rowOf(f.edges)
-	out.Length, _ = f.measure(rows, len(f.edges)+1, score, bin).shrunk(lengthPrior)
-	tokens := f.measure(rows, 1, length, all)
+	tokens := f.measure(rows, 1, length, func(_ int, add func(int, float64)) { add(0, 1) })
 	out.TokenMean = tokens.means()
 	out.TokenTask, _ = f.measure(rows, tasks, length, f.tasks.weigh).shrunk(tokenPrior)
 	out.TokenSlope = f.slopes(rows, &out.TokenTask)
@@ -123,6 +137,7 @@ func (f *fitter) tables(m *classifier.Model, rows []int) {
 // are of different prompts, and their variances add.
 func (f *fitter) unpaired(out *classifier.Tables) {
 	arms := len(f.table.Arms)
+	out.Gap, out.GapVar = classifier.NewTable(out.Task.Rows, arms), classifier.NewTable(out.Task.Rows, arms)
 	for at := range out.Gap.Data {
 		j, safe := at%arms, at/arms*arms+f.fallback
 		out.Gap.Data[at], out.GapVar.Data[at] = out.Task.Data[at]-out.Task.Data[safe], out.TaskVar.Data[at]+out.TaskVar.Data[safe]

@@ -48,7 +48,7 @@ func (f *fitter) borrow(m *classifier.Model, j int, labels []int) {
 }
 
 func (f *fitter) borrowScores(m *classifier.Model, j int, labels []int) {
-	b := f.newBorrower(m, j, f.score)
+	b := f.newBorrower(m, j, f.table.Score)
 	s := b.follow(labels, m.Tables.Mean.Data, youngTaskPrior)
 	if len(b.siblings) == 0 || s.n == 0 {
 		return
@@ -106,7 +106,7 @@ func (f *fitter) newBorrower(m *classifier.Model, j int, value []float32) *borro
 
 // lend gives a young arm the siblings' mean of what is learned out of fold, for which it has too few scores.
 func (f *fitter) lend(j int, plattA, plattB, smear, upper []float64) {
-	if b := f.newBorrower(nil, j, f.score); len(b.siblings) > 0 {
+	if b := f.newBorrower(nil, j, f.table.Score); len(b.siblings) > 0 {
 		plattA[j], plattB[j] = b.average(plattA), b.average(plattB)
 	}
 	if b := f.newBorrower(nil, j, f.logs); len(b.siblings) > 0 && smear[j] > 0 {
