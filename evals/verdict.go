@@ -76,6 +76,10 @@ func worthwhile(r *Report, router string) (tasks []string) {
 	return tasks
 }
 
+// clearly is how much higher a later router's bound must be: settings of one router differ by less, and the first is the
+// default.
+const clearly = 0.001
+
 // champion is the router with the highest lower bound: of the gain where costs are known, of the lead where they are not.
 func champion(r *Report) *Row {
 	var best *Row
@@ -88,7 +92,7 @@ func champion(r *Report) *Row {
 		return math.Inf(-1)
 	}
 	for i := range r.Routers {
-		if row := &r.Routers[i]; row.Kind == KindRouter && (best == nil || bound(row) > bound(best)) {
+		if row := &r.Routers[i]; row.Kind == KindRouter && (best == nil || bound(row) > bound(best)+clearly) {
 			best = row
 		}
 	}
