@@ -60,6 +60,20 @@ func BenchmarkReadMillion(b *testing.B) {
 	rate(b, 1_000_000)
 }
 
+// BenchmarkReadSample keeps a tenth of a table's prompts.
+func BenchmarkReadSample(b *testing.B) {
+	rows := bigRows(10_000, 10)
+	path := filepath.Join(b.TempDir(), "t.parquet")
+	writeTable(b, path, rows)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ReadTable(context.Background(), path, ReadOptions{PromptsMax: 1000}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	rate(b, len(rows))
+}
+
 func BenchmarkReadCSV(b *testing.B) {
 	rows := bigRows(2_000, 10)
 	path := filepath.Join(b.TempDir(), "t.csv")

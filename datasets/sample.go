@@ -44,7 +44,8 @@ type Origin struct {
 	// Rows is the number of rows that the filter wanted, Prompts how many prompts they were of.
 	Rows, Prompts int
 	// Estimated says that the prompts were not counted. That takes all their ids in memory where the rows of a prompt
-	// do not stand together, so the stretches of rows are counted, and divided by their mean number for a sampled prompt.
+	// do not stand together, as is seen by the sampled ones; so the stretches of rows are counted, and divided by their
+	// mean number for a sampled prompt.
 	Estimated bool
 }
 

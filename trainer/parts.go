@@ -69,6 +69,9 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 func (f *fitter) solve(ctx context.Context, rows []int, b *block) ([]float32, error) {
 	weights := make([]float32, f.design.cols*len(b.kinds))
 	for _, at := range split(b) {
+		if f.tasks.clusters && at[1] <= len(f.tasks.names) {
+			continue // nothing to learn: these are the centroids, which place writes
+		}
 		part, err := solve(ctx, f.design, rows, b.slice(at[0], at[1], len(rows)))
 		if err != nil {
 			return nil, err

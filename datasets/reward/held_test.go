@@ -152,7 +152,7 @@ func checkCounts(t *rapid.T, got, whole *Counts) {
 
 // TestJoinIsBounded: what is held of a log of ten times the rounds is hardly more.
 func TestJoinIsBounded(t *testing.T) {
-	const n = 300
+	const n = 150
 	live := func() int64 {
 		for range 6 { // pools and finalizers of the readers let go one by one
 			runtime.GC()

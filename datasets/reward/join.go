@@ -17,9 +17,9 @@ import (
 const (
 	// RoundsMax is the number of scored rounds that are kept; of more, a sample by the hash of their draws is.
 	RoundsMax = 200_000
-	// heldShare times as many rounds are held that somebody spoke of. Where fewer than half of those can be scored, the
-	// sample is smaller than it might be.
-	heldShare = 2
+	// heldShare times as many rounds are held that somebody spoke of. Where fewer than a quarter of those can be scored,
+	// the sample is smaller than it might be.
+	heldShare = 4
 )
 
 // Options say how a log is scored. The zero value is DefaultSpec and the rule of the API for who may see a round.
@@ -264,8 +264,10 @@ func (j *join) passed(r *datasets.Round) Reason {
 	if reason := ended(r.Outcome.Status); reason != "" {
 		return reason
 	}
-	if _, spoken := j.heard.find(r.Decision.RoundID); spoken && j.held.bounded {
-		return NotSampled
+	if j.held.bounded {
+		if _, spoken := j.heard.find(r.Decision.RoundID); spoken {
+			return NotSampled
+		}
 	}
 	return NoFeedback
 }
