@@ -69,7 +69,7 @@ func (f *fitter) parts(ctx context.Context, rows []int) (*classifier.Model, erro
 func (f *fitter) solve(ctx context.Context, rows []int, b *block) ([]float32, error) {
 	weights := make([]float32, f.design.cols*len(b.kinds))
 	for _, at := range split(b) {
-		if f.tasks.clusters && at[1] <= len(f.tasks.names) {
+		if at[1] <= b.placed {
 			continue // nothing to learn: these are the centroids, which place writes
 		}
 		part, err := solve(ctx, f.design, rows, b.slice(at[0], at[1], len(rows)))
@@ -91,6 +91,9 @@ func (f *fitter) narrow() int { return f.design.text() + features.NumFlags }
 func (f *fitter) block(m *classifier.Model, rows []int) *block {
 	tasks, arms := len(m.Router.Tasks), len(m.Router.Arms)
 	b := &block{narrow: f.narrow(), class: make([]int32, len(rows)), shared: f.belief != nil}
+	if f.tasks.clusters {
+		b.placed = tasks
+	}
 	share := f.tasks.share(rows)
 	for k := range tasks {
 		b.add(multinomial, f.tasks.intercept(share[k]), share[k]*(1-share[k]), taskLambda)

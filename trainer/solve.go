@@ -33,6 +33,8 @@ type block struct {
 	shared bool
 	// narrow columns, from this one on, serve linear outputs only.
 	narrow int
+	// placed is the number of first outputs whose weights come from elsewhere.
+	placed int
 }
 
 const (
