@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,13 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if upstream := os.Getenv(bareUpstream); upstream != "" {
+		bareProxy(upstream)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // threeArms are of one tier and stand at three providers. Without an artifact the cheapest is the fallback and serves;
 // the guard holds the others back, and they stand in where it fails.
