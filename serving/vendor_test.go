@@ -108,11 +108,11 @@ func TestBadVendor(t *testing.T) {
 			defer server.Close()
 			bad := must(openaicompat.New(openaicompat.Options{BaseURL: server.URL}))(t)
 			good := &vendor{}
-			w := newWorld(t, setup{
-				providers: map[string]upstream.Provider{"one": bad, "two": good, "three": good},
-				pool:      upstream.Options{FirstTokenTimeout: 100 * time.Millisecond, AnswerTimeout: 100 * time.Millisecond},
-			})
 			for _, more := range []string{"", `,"stream":true`} {
+				w := newWorld(t, setup{ // of its own, for the second request would leave the bad arm alone
+					providers: map[string]upstream.Provider{"one": bad, "two": good, "three": good},
+					pool:      upstream.Options{FirstTokenTimeout: 100 * time.Millisecond, AnswerTimeout: 100 * time.Millisecond},
+				})
 				a := w.chat(ask("auto", more)).wantOK()
 				if a.header.Get("X-Tradewind-Fallback-From") != "one/cheap" || a.header.Get("X-Tradewind-Reason") != "fallback" || a.header.Get("X-Tradewind-Model") == "one/cheap" {
 					t.Errorf("headers %v", a.header)

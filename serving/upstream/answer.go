@@ -15,6 +15,7 @@ import (
 // Answer is an answer whose first content has arrived. It must be closed. It is for one goroutine.
 type Answer struct {
 	pool    *Pool
+	group   []*catalog.Arm
 	arm     *catalog.Arm
 	live    *state
 	stream  bool
@@ -106,13 +107,13 @@ func (a *Answer) end(e *Error) {
 	switch {
 	case e != nil:
 		a.attempt.Billed = true
-		if a.ranItsCourse() {
-			a.live.failed(e.Class, a.pool.o.Now())
+		if a.ranItsCourse() && a.live.failed(e, a.pool.o.Now()) {
+			a.pool.degrade(a.live, a.group, true)
 		}
 	case !a.clientGone():
-		a.live.succeeded()
-		if !a.stream {
-			a.live.whole(a.attempt.Total)
+		a.live.succeeded(a.pool.o.Now())
+		if !a.stream && a.live.complete(a.attempt.Total) {
+			a.pool.degrade(a.live, a.group, false)
 		}
 	}
 }
@@ -166,6 +167,8 @@ type Failure struct {
 	Attempts []Attempt
 	// Cause is context.Canceled where the client has gone, the deadline's error where that passed, and nil otherwise.
 	Cause error
+	// RetryAfter is when the first arm is worth another try, where none could be tried now.
+	RetryAfter time.Duration
 }
 
 // Error names the cause or the last attempt's error.
@@ -198,7 +201,9 @@ func (f *Failure) Wire() *openai.Error {
 	case f.Cause != nil:
 		e = openai.NewError(openai.Timeout, "the request's deadline passed before any provider answered")
 	case last == nil:
-		return openai.NewError(openai.NoHealthyUpstream, "no provider is available")
+		e = openai.NewError(openai.NoHealthyUpstream, "no provider is available")
+		e.RetryAfter = f.RetryAfter
+		return e
 	case last.Class == BadRequest || last.Class == ContentPolicy || last.Class == ContextLength:
 		return last.Wire()
 	case f.allRateLimited():

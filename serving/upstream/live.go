@@ -17,8 +17,9 @@ type Live struct {
 	// answers that are not streamed.
 	FirstP50, FirstP90 time.Duration
 	TotalP50, TotalP90 time.Duration
-	// Ejected says that the arm now stands behind the healthy ones.
+	// Ejected says that the arm now stands behind the healthy ones, State why.
 	Ejected bool
+	State   State
 	// Attempts counts the attempts that ended in success or in a failure of the arm.
 	Attempts int64
 }
@@ -29,9 +30,6 @@ const (
 	// quantileStep is the least step of a quantile in the logarithm: large enough to follow a vendor within some dozens
 	// of calls, small enough to stay within about a tenth.
 	quantileStep = 0.05
-	// ejectAfter hard failures in a row put an arm behind the healthy ones for ejectFor.
-	ejectAfter = 5
-	ejectFor   = 30 * time.Second
 )
 
 // quantile follows a quantile of durations by stochastic approximation (Robbins and Monro 1951) of their logarithm: up
@@ -65,12 +63,12 @@ func (q *quantile) value() time.Duration {
 
 // state is the live state of one arm. It is written once an attempt, under its lock, and read without one.
 type state struct {
-	mu                 sync.Mutex
-	first50, first90   quantile
-	total50, total90   quantile
-	consecutive        int
-	published          atomic.Pointer[Live]
-	ejectedUntilUnixNS atomic.Int64
+	mu               sync.Mutex
+	first50, first90 quantile
+	total50, total90 quantile
+	firstPace, whole pace
+	published        atomic.Pointer[Live]
+	health
 }
 
 func newState() *state {
@@ -88,53 +86,55 @@ func (a *state) update(fn func(l *Live)) {
 	a.published.Store(&l)
 }
 
-func (a *state) succeeded() {
+// succeeded counts an answer that came to its end.
+func (a *state) succeeded(now time.Time) {
 	a.update(func(l *Live) {
-		a.consecutive = 0
-		a.ejectedUntilUnixNS.Store(0)
+		a.recovered(0)
+		a.lately.add(now, false)
 		l.Attempts++
 		l.Availability += availabilityStep * (1 - l.Availability)
 	})
 }
 
-// failed counts a failure of the arm; what the client did wrong is none. A rate limit makes the arm less available but
-// does not eject it, since it passes by itself. After ejectAfter in a row every further one ejects it anew, so that an arm that
-// comes back is on probation until it succeeds once.
-func (a *state) failed(c Class, now time.Time) {
-	if !c.Fault() && c != RateLimited {
-		return
+// failed counts a failure of the arm; what the client did wrong is none. It reports whether the arm now fails so often that
+// it may be degraded.
+func (a *state) failed(e *Error, now time.Time) (degrade bool) {
+	if !e.Class.Fault() && e.Class != RateLimited {
+		return false
 	}
 	a.update(func(l *Live) {
 		l.Attempts++
 		l.Availability -= availabilityStep * l.Availability
-		if !c.Fault() {
-			return
-		}
-		if a.consecutive++; a.consecutive >= ejectAfter {
-			a.ejectedUntilUnixNS.Store(now.Add(ejectFor).UnixNano())
-		}
+		a.lately.add(now, true)
+		a.hurt(e, now)
+		degrade = 1-l.Availability > degradedShare
 	})
+	return degrade
 }
 
-func (a *state) firstContent(d time.Duration) {
+// firstContent counts the wait for a stream's first content and reports whether the arm has become slow.
+func (a *state) firstContent(d time.Duration) (slow bool) {
 	a.update(func(l *Live) {
 		a.first50.add(d)
 		a.first90.add(d)
 		l.FirstP50 = a.first50.value()
 		l.FirstP90 = max(a.first90.value(), l.FirstP50)
+		slow = a.firstPace.add(d)
 	})
+	return slow
 }
 
-func (a *state) whole(d time.Duration) {
+// complete is firstContent for an answer that is not streamed.
+func (a *state) complete(d time.Duration) (slow bool) {
 	a.update(func(l *Live) {
 		a.total50.add(d)
 		a.total90.add(d)
 		l.TotalP50 = a.total50.value()
 		l.TotalP90 = max(a.total90.value(), l.TotalP50)
+		slow = a.whole.add(d)
 	})
+	return slow
 }
-
-func (a *state) ejected(now time.Time) bool { return now.UnixNano() < a.ejectedUntilUnixNS.Load() }
 
 // live finds the state of an arm. There are as many as the catalog has arms.
 func (p *Pool) live(id catalog.ArmID) *state {
@@ -149,9 +149,11 @@ func (p *Pool) live(id catalog.ArmID) *state {
 func (p *Pool) Snapshot(id catalog.ArmID) Live {
 	a, ok := p.arms.Load(id)
 	if !ok {
-		return Live{Availability: 1}
+		return Live{Availability: 1, State: Healthy}
 	}
-	l := *a.(*state).published.Load()
-	l.Ejected = a.(*state).ejected(p.o.Now())
+	s := a.(*state)
+	l := *s.published.Load()
+	l.State = s.state(p.o.Now())
+	l.Ejected = l.State.behind() || l.State == HalfOpen && s.probing.Load()
 	return l
 }

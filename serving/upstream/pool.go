@@ -53,6 +53,9 @@ type Pool struct {
 	o    Options
 	arms sync.Map // catalog.ArmID → *state
 
+	retries retries
+
+	// mu guards rng, and that no two arms are degraded at once. It is taken before that of an arm.
 	mu  sync.Mutex
 	rng *rand.Rand
 }
@@ -79,7 +82,9 @@ func New(o Options) (*Pool, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Pool{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}, nil
+	p := &Pool{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}
+	p.retries.fifths.Store(5 * retriesAtFirst)
+	return p, nil
 }
 
 // Plan is one request: the arms that may answer it, in order.
@@ -122,6 +127,7 @@ var (
 // the next candidate by their class; after it there is no switching. The error is a *Failure, or what OnAttempt or the
 // client's own context said.
 func (p *Pool) Do(ctx context.Context, plan *Plan) (*Answer, error) {
+	p.retries.earn()
 	limit := p.o.RequestTimeout
 	if plan.Timeout > 0 {
 		limit = min(limit, plan.Timeout)
@@ -137,13 +143,13 @@ func (p *Pool) Do(ctx context.Context, plan *Plan) (*Answer, error) {
 	return a, nil
 }
 
-// order puts ejected arms behind the healthy ones and keeps the order otherwise.
+// order puts arms that are unwell behind the others and keeps the order otherwise. A half-open one stands in its place for
+// the request that may probe it.
 func (p *Pool) order(arms []*catalog.Arm) []*catalog.Arm {
-	now := p.o.Now()
 	queue := make([]*catalog.Arm, 0, len(arms))
-	for _, wantEjected := range [...]bool{false, true} {
+	for _, behind := range [...]bool{false, true} {
 		for _, a := range arms {
-			if p.live(a.ID).ejected(now) == wantEjected {
+			if p.Snapshot(a.ID).Ejected == behind {
 				queue = append(queue, a)
 			}
 		}
@@ -159,6 +165,8 @@ type run struct {
 	failed []Attempt
 	// again says that the one retry of the same arm is used up.
 	again bool
+	// busy are the arms that were passed over because another request is probing them.
+	busy []*state
 }
 
 func (r *run) attempts(ctx context.Context) (*Answer, error) {
@@ -169,16 +177,21 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	for len(r.queue) > 0 {
 		arm := r.queue[0]
 		r.queue = r.queue[1:]
-		if r.plan.OnAttempt != nil {
-			if err := r.plan.OnAttempt(arm, r.failed); err != nil {
-				return nil, err
-			}
+		live, now := r.pool.live(arm.ID), r.pool.o.Now()
+		if len(r.failed) > 0 && (r.again || !live.well(now)) && !r.pool.retries.take() {
+			continue // a storm of retries would keep down what is down
 		}
-		last := len(r.queue) == 0 || len(r.failed)+1 >= most
-		a, failed := r.pool.try(ctx, r.plan, arm, last)
-		if failed == nil {
-			a.failed = r.failed
-			return a, nil
+		probe, ok := live.enter(now)
+		if !ok {
+			r.busy = append(r.busy, live)
+			continue
+		}
+		a, failed, err := r.attempt(ctx, arm, most)
+		if probe {
+			live.probing.Store(false)
+		}
+		if a != nil || err != nil {
+			return a, err
 		}
 		r.failed = append(r.failed, *failed)
 		if ctx.Err() != nil {
@@ -196,6 +209,21 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 		}
 	}
 	return nil, r.failure(ctx)
+}
+
+// attempt makes one attempt, if the plan lets it.
+func (r *run) attempt(ctx context.Context, arm *catalog.Arm, most int) (*Answer, *Attempt, error) {
+	if r.plan.OnAttempt != nil {
+		if err := r.plan.OnAttempt(arm, r.failed); err != nil {
+			return nil, nil, err
+		}
+	}
+	last := len(r.queue) == 0 || len(r.failed)+1 >= most
+	a, failed := r.pool.try(ctx, r.plan, arm, last)
+	if a != nil {
+		a.failed = r.failed
+	}
+	return a, failed, nil
 }
 
 // next removes the candidates that the failure rules out and decides, where none is left, whether the same arm is worth
@@ -246,12 +274,16 @@ func (r *run) failure(ctx context.Context) error {
 	if cause != nil && cause != errDeadline && !errors.Is(cause, context.DeadlineExceeded) {
 		return &Failure{Attempts: r.failed, Cause: context.Canceled}
 	}
-	return &Failure{Attempts: r.failed, Cause: cause}
+	f := &Failure{Attempts: r.failed, Cause: cause}
+	if len(r.failed) == 0 && len(r.busy) > 0 {
+		f.RetryAfter = r.pool.cooldown(r.busy)
+	}
+	return f
 }
 
 // try makes one attempt and waits for its first content. One of the results is nil.
 func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (*Answer, *Attempt) {
-	a := &Answer{pool: p, arm: c, live: p.live(c.ID), stream: plan.Stream, started: time.Now()}
+	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, started: time.Now()}
 	at := Attempt{Arm: c.ID, StartedAt: p.o.Now()}
 	provider := p.o.Providers[c.ID.Provider()]
 	if provider == nil {
@@ -276,16 +308,17 @@ func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (
 		a.ttft = time.Since(a.started)
 		at.FirstContent = a.ttft
 		a.attempt = at
-		if plan.Stream {
-			a.live.firstContent(a.ttft)
+		a.live.began()
+		if plan.Stream && a.live.firstContent(a.ttft) {
+			p.degrade(a.live, plan.Candidates, false)
 		}
 		return a, nil
 	}
 	at.Err = a.explain(err)
 	at.Total = time.Since(a.started)
 	at.Billed = billed(at.Err)
-	if a.ranItsCourse() {
-		a.live.failed(at.Err.Class, p.o.Now())
+	if a.ranItsCourse() && a.live.failed(at.Err, p.o.Now()) {
+		p.degrade(a.live, plan.Candidates, true)
 	}
 	a.release()
 	return nil, &at

@@ -1,0 +1,277 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// scaled is n at TRADEWIND_TEST_SCALE=1; the default scale is 0.01.
+func scaled(t *testing.T, n int) int {
+	t.Helper()
+	scale := 0.01
+	if s := os.Getenv("TRADEWIND_TEST_SCALE"); s != "" {
+		var err error
+		if scale, err = strconv.ParseFloat(s, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return max(int(float64(n)*scale), 1)
+}
+
+// load sends n requests from so many callers and returns the errors.
+func (w *world) load(t *testing.T, n, callers int) (failures []error) {
+	t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for c := range callers {
+		wg.Go(func() {
+			for i := c; i < n; i += callers {
+				a, err := w.pool.Do(t.Context(), w.plan())
+				for err == nil {
+					_, err = a.Next()
+				}
+				if a != nil {
+					_ = a.Close()
+				}
+				if a == nil {
+					mu.Lock()
+					failures = append(failures, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return failures
+}
+
+// TestOneHealthyArmIsEnough is P5 before the first byte: with all arms but one failing in every way there is, no request
+// fails, and a dead arm is left alone.
+func TestOneHealthyArmIsEnough(t *testing.T) {
+	const callers = 256
+	kinds := map[string]step{
+		"garbage": {events: []string{"{garbage"}}, "empty": {}, "cut": {events: []string{roleChunk}, cut: true}, "stall": {hang: true},
+		"error in the stream": {events: []string{roleChunk, errorChunk}},
+	}
+	for _, c := range []Class{Connect, Server, TimedOut, RateLimited, Auth, ModelGone} {
+		kinds[string(c)] = fails(c)
+	}
+	for name, dead := range kinds {
+		for _, k := range []int{2, 3} {
+			t.Run(fmt.Sprintf("%s of %d", name, k), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := max(scaled(t, 10_000), 4*callers)
+					steps := [][]step{{dead}, {dead}, {dead}}[:k]
+					steps[k-1] = []step{good}
+					w := newWorld(t, Options{}, steps...)
+					start := time.Now()
+					if failures := w.load(t, n, callers); len(failures) > 0 {
+						t.Fatalf("%d of %d requests failed, the first with %v", len(failures), n, failures[0])
+					}
+					probes := int(time.Since(start)/limitedMin) + 1
+					for i := range k - 1 {
+						if got := w.v[i].calls; got > callers+ejectAfter+probes*callers/10 {
+							t.Errorf("dead arm %d was called %d times", i, got)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestNoRetryStorm is P6: everything fails for ten minutes at a thousand requests a second.
+func TestNoRetryStorm(t *testing.T) {
+	for name, bad := range map[string]step{"at once": fails(Server), "after a second": {wait: time.Second, cut: true}, "rate limits": fails(RateLimited)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{}, []step{bad}, []step{bad}, []step{bad})
+				n := scaled(t, 600_000)
+				var wg sync.WaitGroup
+				for range n {
+					wg.Go(func() {
+						a, err := w.pool.Do(t.Context(), w.plan())
+						var f *Failure
+						if a != nil || !errors.As(err, &f) || len(f.Attempts) > 3 {
+							t.Errorf("got %v, want a failure after 3 attempts at most", err)
+						} else if e := f.Wire(); len(f.Attempts) == 0 && (e.Code != openai.NoHealthyUpstream || e.RetryAfter <= 0) {
+							t.Errorf("without an attempt: got %+v, want 503 and when to come again", e)
+						}
+					})
+					time.Sleep(time.Millisecond)
+				}
+				wg.Wait()
+				calls := 0
+				for _, c := range w.calls() {
+					calls += c
+				}
+				// Before anybody can know, requests under way fail over for nothing: those of the first answer's time.
+				unknowing := 2 * (int(bad.wait/time.Millisecond) + 3*ejectAfter)
+				if most := n + n/5 + retriesAtFirst + unknowing; calls > most {
+					t.Errorf("%d attempts for %d requests, want at most %d", calls, n, most)
+				}
+				t.Logf("%d attempts for %d requests", calls, n)
+			})
+		})
+	}
+}
+
+// TestProbes: of an arm that is alone and ejected one request at a time finds out whether it is back; the others learn at
+// once when to come again (pains 19 and 20).
+func TestProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := fails(Server)
+		w := newWorld(t, Options{}, []step{bad, bad, bad, bad, bad, bad, {wait: time.Second, cut: true}, {wait: time.Second, cut: true}, good})
+		for w.pool.Snapshot("a/m").State != Ejected {
+			w.load(t, 1, 1)
+		}
+		before := w.v[0].calls
+		failures := w.load(t, 100, 100)
+		if got := w.v[0].calls - before; got > 2 || len(failures) != 100 {
+			t.Errorf("a hundred at once: %d calls and %d failures, want one call and perhaps its retry", got, len(failures))
+		}
+		unready := 0
+		for _, err := range failures {
+			var f *Failure
+			if errors.As(err, &f) && len(f.Attempts) == 0 && f.Wire().Code == openai.NoHealthyUpstream {
+				unready++
+			}
+		}
+		if unready != 99 {
+			t.Errorf("%d were told to come again, want 99", unready)
+		}
+		if failures := w.load(t, 1, 1); len(failures) > 0 || w.pool.Snapshot("a/m").State != Healthy {
+			t.Errorf("the arm is back: got %v in state %v", failures, w.pool.Snapshot("a/m").State)
+		}
+	})
+}
+
+// TestNeverAllAway is P7: whatever fails, each request finds an arm to try, at most half of a pool is degraded, and a hard
+// case has one request at a time.
+func TestNeverAllAway(t *testing.T) {
+	for seed := range scaled(t, 5000) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(uint64(seed), 7))
+			k := 1 + rng.IntN(20)
+			common, vendors := rng.Float64(), make([][]step, k)
+			for i := range vendors {
+				own := rng.Float64()
+				for range 200 {
+					st := step{wait: time.Duration(rng.ExpFloat64() * float64(100*time.Millisecond)), events: good.events}
+					if rng.Float64() < common*own {
+						st = fails([]Class{Server, TimedOut, RateLimited, Auth, ModelGone, Cut}[rng.IntN(6)])
+					}
+					vendors[i] = append(vendors[i], st)
+				}
+			}
+			w := newWorld(t, Options{Seed: uint64(seed)}, vendors...)
+			for range 200 {
+				a, err := w.pool.Do(t.Context(), w.plan())
+				var f *Failure
+				if errors.As(err, &f) && len(f.Attempts) == 0 {
+					t.Fatalf("seed %d: a request found no arm to try", seed)
+				}
+				for err == nil {
+					_, err = a.Next()
+				}
+				if a != nil {
+					_ = a.Close()
+				}
+				down := 0
+				for _, arm := range w.arms {
+					if w.pool.Snapshot(arm.ID).State == Degraded {
+						down++
+					}
+				}
+				if 2*down > k {
+					t.Fatalf("seed %d: %d of %d arms are degraded", seed, down, k)
+				}
+				time.Sleep(time.Duration(rng.ExpFloat64() * float64(time.Second)))
+			}
+		})
+	}
+}
+
+// changing is a vendor whose median wait and share of failures can be changed while it runs.
+type changing struct {
+	wait  atomic.Int64
+	fails atomic.Int64 // in percent
+	calls atomic.Int64
+	mu    sync.Mutex
+	rng   *rand.Rand
+}
+
+func (c *changing) Stream(ctx context.Context, r *Request) (Stream, error) {
+	c.mu.Lock()
+	spread, coin := math.Exp(0.6*c.rng.NormFloat64()), c.rng.Int64N(100)
+	c.mu.Unlock()
+	c.calls.Add(1)
+	if coin < c.fails.Load() {
+		return nil, &Error{Class: Server, Message: "no"}
+	}
+	st := step{wait: time.Duration(float64(c.wait.Load()) * spread / 4), events: good.events}
+	return (&script{steps: []step{st}}).Stream(ctx, r)
+}
+
+// TestDegradation: an arm that turns slow or error-prone loses its place within 20 requests and regains it. One that only
+// varies keeps it.
+func TestDegradation(t *testing.T) {
+	for name, turn := range map[string]func(*changing){
+		"slow":   func(c *changing) { c.wait.Store(int64(10 * time.Second)) },
+		"errors": func(c *changing) { c.fails.Store(60) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{}, []step{good}, []step{good}, []step{good})
+				a := &changing{rng: rand.New(rand.NewPCG(3, 4))}
+				a.wait.Store(int64(time.Second))
+				w.pool.o.Providers["a"] = a
+				away := 0
+				for range 500 {
+					w.load(t, 1, 1)
+					if w.pool.Snapshot("a/m").Ejected {
+						away++
+					}
+				}
+				if away > 10 {
+					t.Errorf("an arm that only varies was away %d times of 500", away)
+				}
+				for w.pool.Snapshot("a/m").Ejected {
+					time.Sleep(time.Second)
+				}
+				turn(a)
+				before := a.calls.Load()
+				for i := 0; !w.pool.Snapshot("a/m").Ejected; i++ {
+					if w.load(t, 1, 1); i > 20 {
+						t.Fatal("it kept its place for more than 20 requests")
+					}
+				}
+				calls := a.calls.Load()
+				w.load(t, 50, 1)
+				if got := a.calls.Load() - calls; got > 5 {
+					t.Errorf("%d of 50 requests went to an arm behind others", got)
+				}
+				a.wait.Store(int64(time.Second))
+				a.fails.Store(0)
+				time.Sleep(2 * ejectFor)
+				calls = a.calls.Load()
+				w.load(t, 50, 1)
+				if got := a.calls.Load() - calls; got < 45 {
+					t.Errorf("%d of 50 requests went to it when it was well again (%d calls until it lost its place)", got, calls-before)
+				}
+			})
+		})
+	}
+}
