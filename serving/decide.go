@@ -166,7 +166,9 @@ func (r *round) outputMax(arm *catalog.Arm) int {
 
 // bound is the most that the request can cost at an arm.
 func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
-	return arm.Prices.Bound(r.wire.InputBound(), int64(r.outputMax(arm)), int64(r.wire.N))
+	return arm.Prices.Bound(catalog.Most{
+		Inputs: r.wire.InputBound(), Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
+	})
 }
 
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.

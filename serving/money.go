@@ -250,7 +250,7 @@ func costOf(arm *catalog.Arm, u openai.Usage) (openai.Cost, datasets.CostStatus)
 	if err != nil { // a usage beyond all bounds
 		return openai.Cost{}, datasets.CostUnpriced
 	}
-	if !u.Known {
+	if !u.Known || arm.Prices.Guesses(u.Catalog()) {
 		return cost, datasets.CostEstimated
 	}
 	return cost, datasets.CostFinal

@@ -17,7 +17,6 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
-	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -27,8 +26,10 @@ const configBytesMax = 4 << 20
 
 // config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored.
 type config struct {
-	Listen    string                   `yaml:"listen"`
-	DataDir   string                   `yaml:"data_dir"`
+	Listen  string `yaml:"listen"`
+	DataDir string `yaml:"data_dir"`
+	// Catalog is a file of facts that is laid over what the program carries.
+	Catalog   string                   `yaml:"catalog"`
 	Providers []providerConfig         `yaml:"providers"`
 	Router    routerConfig             `yaml:"router"`
 	Routing   routingConfig            `yaml:"routing"`
@@ -49,28 +50,6 @@ type providerConfig struct {
 	APIKey       telemetry.Secret `yaml:"api_key"`
 	AllowPrivate bool             `yaml:"allow_private"`
 	Models       []modelConfig    `yaml:"models"`
-}
-
-// modelConfig is one arm: a name, or an object that overrides what the catalog says of it.
-type modelConfig struct {
-	Name            string       `yaml:"name"`
-	Tier            catalog.Tier `yaml:"tier"`
-	ContextTokens   int          `yaml:"context_tokens"`
-	MaxOutputTokens int          `yaml:"max_output_tokens"`
-	InputUSD        *float64     `yaml:"input_usd_per_mtok"`
-	OutputUSD       *float64     `yaml:"output_usd_per_mtok"`
-	CacheReadUSD    *float64     `yaml:"cache_read_usd_per_mtok"`
-	Free            bool         `yaml:"free"`
-	Supports        []string     `yaml:"supports"`
-}
-
-// UnmarshalYAML accepts the short form, a plain name.
-func (m *modelConfig) UnmarshalYAML(unmarshal func(any) error) error {
-	if unmarshal(&m.Name) == nil {
-		return nil
-	}
-	type plain modelConfig
-	return unmarshal((*plain)(m))
 }
 
 type routerConfig struct {

@@ -61,7 +61,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	tuneMemory(m.Getenv)
-	f, err := assemble(c, m.Getenv)
+	f, err := assemble(c, m.Getenv, time.Now(), nil)
 	if err != nil {
 		return err
 	}
