@@ -84,7 +84,7 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	srv, _, err := build(ctx, m, conf, f, newLogger(m.Stderr, m.Getenv, f.secrets))
+	srv, _, err := build(ctx, m, conf, f)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (o *Options) Validate() error {
 // Pool makes attempts at arms and remembers how they fare. It is safe for concurrent use.
 type Pool struct {
 	o    Options
-	arms sync.Map // catalog.ArmID → *state
+	arms *sync.Map // catalog.ArmID → *state
 
 	mu  sync.Mutex
 	rng *rand.Rand
@@ -79,7 +79,17 @@ func New(o Options) (*Pool, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Pool{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}, nil
+	return &Pool{o: o, arms: &sync.Map{}, rng: rand.New(rand.NewPCG(o.Seed, 0))}, nil
+}
+
+// Renew makes a pool with other options that knows all that this one has seen and goes on to learn with it. Requests
+// that have begun end in the pool that they began in.
+func (p *Pool) Renew(o Options) (*Pool, error) {
+	n, err := New(o)
+	if err == nil {
+		n.arms = p.arms
+	}
+	return n, err
 }
 
 // Plan is one request: the arms that may answer it, in order.
