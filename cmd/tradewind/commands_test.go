@@ -241,7 +241,7 @@ func TestUsage(t *testing.T) {
 	commands := []string{
 		"", "serve", "train", "eval", "predict", "route", "data", "data import", "data inspect", "data verify", "data compact", "data simulate",
 		"models", "models list", "models show", "models verify", "models add", "models promote", "models rollback",
-		"catalog", "catalog list", "catalog show", "catalog import", "version",
+		"catalog", "catalog list", "catalog show", "catalog import", "config", "config schema", "config import", "doctor", "version",
 	}
 	for _, c := range commands {
 		stdout, stderr, code := command(t, nil, "", append(strings.Fields(c), "--help")...)

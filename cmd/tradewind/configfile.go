@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +151,9 @@ func (r *configReader) values(n ast.Node) {
 	case *ast.LiteralNode:
 		r.values(n.Value)
 	case *ast.StringNode:
-		n.Value = r.value(n, n.Value)
+		if value := r.value(n, n.Value); value != n.Value {
+			n.Value, n.Token.Origin = value, strconv.Quote(value) // quoted, it stays one value wherever the library looks
+		}
 	}
 }
 
