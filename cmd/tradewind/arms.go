@@ -22,7 +22,7 @@ type fleet struct {
 	secrets   []telemetry.Secret
 	// simulated says that no provider is configured and the arms are made up.
 	simulated bool
-	// catalog is all that is known, with the configuration laid over it; priced is when a price of it changes next.
+	// catalog is all that is known, with the configuration laid over it; priced is when a price that is served changes next.
 	catalog *catalog.Catalog
 	priced  time.Time
 	// made remembers of what each provider was made.
@@ -41,7 +41,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if known, err = c.catalog(known); err != nil {
 		return nil, err
 	}
-	f.catalog, f.priced = known.On(now)
+	f.catalog = known.On(now)
 	configured := withVendors(c.Providers, getenv)
 	for i := range configured {
 		if err := f.add(&configured[i], before); err != nil {
@@ -63,6 +63,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 			}
 		}
 	}
+	f.priced = f.catalog.NextChange(now, f.arms)
 	all := catalog.New(f.arms)
 	f.arms, f.version = all.Arms(), all.Version()
 	return f, nil

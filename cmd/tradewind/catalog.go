@@ -47,8 +47,7 @@ func (c *catalogSource) open(m *Main) (*catalog.Catalog, error) {
 			return nil, err
 		}
 	}
-	on, _ := known.On(time.Now())
-	return on, nil
+	return known.On(time.Now()), nil
 }
 
 // overFile lays a file over a catalog.

@@ -229,7 +229,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 1<<16 {
+		if len(text) > 1<<16 || bytes.Contains(text, []byte("file:")) { // no file of this machine is any fuzzer's business
 			return
 		}
 		c := &config{}

@@ -200,6 +200,25 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Logf("%d reloads taken, %d refused, %d requests, %d errors", taken, refused, served.Load(), failed.Load())
 }
 
+// A real process takes a real signal, which ends a program that does not ask for it.
+func TestHangup(t *testing.T) {
+	r := &reloading{vendor: newVendor(t), file: filepath.Join(t.TempDir(), "tradewind.yaml")}
+	r.put(t, oneModel)
+	p := launch(t, filepath.Join(t.TempDir(), "data"), r.file)
+	defer func() {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		if err := p.cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}()
+	r.service = &service{t: t, addr: p.addr}
+	r.put(t, twoModels)
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the list of models", "lab/new lab/small", func() string { return r.models(t, "") })
+}
+
 // Pain 26 (BerriAI/litellm PR#33796): a price that changes on a day is charged from that day on, in a server that runs on.
 func TestPricesChangeOnTheirDay(t *testing.T) {
 	c := &config{}

@@ -84,7 +84,7 @@ func TestDefaultFacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	on, next := c.On(now)
+	on, next := c.On(now), c.NextChange(now, c.Arms())
 	for _, tt := range []struct {
 		id               ArmID
 		in, out, read    Picodollars
@@ -120,7 +120,7 @@ func TestDefaultFacts(t *testing.T) {
 		if tt.write != 0 && (p.CacheWrite != tt.write || p.CacheWrite1h != tt.write1h) || tt.audio != 0 && p.AudioInput != tt.audio {
 			t.Errorf("%s: cache write %d, 1h %d, audio %d", tt.id, p.CacheWrite, p.CacheWrite1h, p.AudioInput)
 		}
-		then, _ := c.On(next)
+		then := c.On(next)
 		if b, _ := then.Lookup(tt.id); tt.afterJan1 != 0 && b.Prices.Input != tt.afterJan1 {
 			t.Errorf("%s: %d from %s on", tt.id, b.Prices.Input, next)
 		}

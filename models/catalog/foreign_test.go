@@ -92,12 +92,12 @@ func TestOn(t *testing.T) {
 		{day("2027-01-01").In(time.FixedZone("west", -8*3600)), 2_000_000, false, "2027-06-30"},
 		{day("2027-06-30"), 2_000_000, true, ""},
 	} {
-		on, next := c.On(tt.at)
+		on, next := c.On(tt.at), c.NextChange(tt.at, c.Arms())
 		a, _ := on.Lookup("p/big")
 		if a.Prices.Input != tt.input || a.Deprecated != tt.deprecated || (next.IsZero() != (tt.next == "")) || !next.IsZero() && next != day(tt.next) {
 			t.Errorf("on %s: input %d, deprecated %v, next %s; want %+v", tt.at, a.Prices.Input, a.Deprecated, next, tt)
 		}
-		if again, _ := on.On(tt.at); again.Version() != on.Version() {
+		if again := on.On(tt.at); again.Version() != on.Version() {
 			t.Errorf("on %s: asking twice changes the catalog", tt.at)
 		}
 	}
@@ -141,9 +141,7 @@ func TestReadPriceMap(t *testing.T) {
 	if a, _ := c.Lookup("google/g-pro"); a.Capabilities != Tools|Vision || c.Evidence(a.ID).Cannot != PDF || a.ContextTokens != 1_048_576 {
 		t.Errorf("%+v", a)
 	}
-	if on, _ := c.On(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)); on == nil {
-		t.Error("no catalog")
-	} else if a, _ := on.Lookup("anthropic/claude-x"); !a.Deprecated {
+	if a, _ := c.On(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)).Lookup("anthropic/claude-x"); !a.Deprecated {
 		t.Error("what has ended is still served")
 	}
 	comesBack(t, c)

@@ -93,31 +93,43 @@ func (c *Catalog) Over(over *Catalog) *Catalog {
 }
 
 // On returns the catalog as it is on a day: every price change whose day has come is in force, and what has ended is
-// deprecated. The next day on which something changes is next, or zero.
-func (c *Catalog) On(now time.Time) (on *Catalog, next time.Time) {
-	day := now.UTC().Format(time.DateOnly)
-	arms, soonest := slices.Clone(c.arms), ""
-	come := func(on string) bool {
-		if on > day && (soonest == "" || on < soonest) {
-			soonest = on
-		}
-		return on != "" && on <= day
-	}
+// deprecated.
+func (c *Catalog) On(now time.Time) *Catalog {
+	day, arms := now.UTC().Format(time.DateOnly), slices.Clone(c.arms)
 	for i := range arms {
 		v := c.evidence[arms[i].ID]
 		for _, change := range v.Changes {
-			if come(change.From) {
+			if change.From <= day {
 				arms[i].Prices = change.Prices
 			}
 		}
-		if come(v.Ends) {
+		if v.Ends != "" && v.Ends <= day {
 			arms[i].Deprecated = true
 		}
 	}
-	if soonest != "" {
-		next, _ = time.Parse(time.DateOnly, soonest) // Entry.Arm read it as a day
+	return build(arms, c.evidence)
+}
+
+// NextChange is the next day on which On will say something else of one of the arms; zero where there is none.
+func (c *Catalog) NextChange(now time.Time, arms []Arm) time.Time {
+	day, next := now.UTC().Format(time.DateOnly), ""
+	for i := range arms {
+		v := c.evidence[arms[i].ID]
+		days := []string{v.Ends}
+		for _, change := range v.Changes {
+			days = append(days, change.From)
+		}
+		for _, d := range days {
+			if d > day && (next == "" || d < next) {
+				next = d
+			}
+		}
 	}
-	return build(arms, c.evidence), next
+	at, err := time.Parse(time.DateOnly, next)
+	if err != nil { // there is none
+		return time.Time{}
+	}
+	return at
 }
 
 // What Nearest looks at: a name comes from a client, and the work is its length times the catalog's.

@@ -75,3 +75,22 @@ func TestUsageByVendor(t *testing.T) {
 		}
 	}
 }
+
+// FuzzUsage looks for counts that are negative, or that do not add up.
+func FuzzUsage(f *testing.F) {
+	for _, tt := range vendorUsages {
+		f.Add([]byte(tt.raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		u := ParseUsage(raw)
+		c := u.Catalog()
+		if c.InputTokens() != u.Input || c.OutputTokens() != u.Output {
+			t.Errorf("%s: %+v does not add up to %+v", raw, c, u)
+		}
+		for _, n := range []int64{c.Input, c.CacheRead, c.CacheWrite, c.CacheWrite1h, c.AudioInput, c.ImageInput, c.Output, c.Reasoning, c.AudioOutput} {
+			if n < 0 {
+				t.Errorf("%s: %+v", raw, c)
+			}
+		}
+	})
+}
