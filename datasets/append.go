@@ -78,7 +78,12 @@ func (o *Outcome) AppendJSON(b []byte) ([]byte, error) {
 	w.int(`,"usage":{"input":`, o.Usage.Input)
 	w.int(`,"cache_read":`, o.Usage.CacheRead)
 	w.int(`,"cache_write":`, o.Usage.CacheWrite)
+	w.someInt(`,"cache_write_1h":`, o.Usage.CacheWrite1h)
+	w.someInt(`,"audio_input":`, o.Usage.AudioInput)
+	w.someInt(`,"image_input":`, o.Usage.ImageInput)
 	w.int(`,"output":`, o.Usage.Output)
+	w.someInt(`,"reasoning":`, o.Usage.Reasoning)
+	w.someInt(`,"audio_output":`, o.Usage.AudioOutput)
 	w.amount(`},"cost_usd":`, o.Cost)
 	w.text(`,"cost_status":`, string(o.CostStatus))
 	w.someText(`,"error":`, o.Error)
@@ -196,6 +201,12 @@ func (w *writer) someBool(key string, v bool) {
 }
 
 func (w *writer) int(key string, v int64) { w.b = strconv.AppendInt(append(w.b, key...), v, 10) }
+
+func (w *writer) someInt(key string, v int64) {
+	if v != 0 {
+		w.int(key, v)
+	}
+}
 
 func (w *writer) amount(key string, v catalog.Nanodollars) {
 	w.b = v.AppendText(append(w.b, key...))

@@ -196,7 +196,7 @@ func genRound(t *rapid.T) Round {
 			At: genAt(t), Status: rapid.SampledFrom([]Status{Completed, ClientGone, Failed, Unknown}).Draw(t, "status"),
 			Served: genArm(t), Reason: Reason(text("reason")), Cost: catalog.Nanodollars(rapid.Int64().Draw(t, "cost")),
 			CostStatus: rapid.SampledFrom([]CostStatus{CostFinal, CostUnpriced, CostPending}).Draw(t, "cost status"),
-			Usage:      catalog.Usage{Input: rapid.Int64().Draw(t, "u1"), CacheRead: rapid.Int64().Draw(t, "u2"), Output: rapid.Int64().Draw(t, "u3")},
+			Usage:      anyUsage(t),
 			Error:      text("error"), TTFTMS: genMaybe(t), LatencyMS: genFinite(t), OverheadMS: genFinite(t),
 		},
 	}
@@ -219,6 +219,13 @@ func genRound(t *rapid.T) Round {
 			TotalMS: genFinite(t), Cost: catalog.Nanodollars(rapid.Int64().Draw(t, "attempt cost"))})
 	}
 	return r
+}
+
+func anyUsage(t *rapid.T) (u catalog.Usage) {
+	for _, n := range []*int64{&u.Input, &u.CacheRead, &u.CacheWrite, &u.CacheWrite1h, &u.AudioInput, &u.ImageInput, &u.Output, &u.Reasoning, &u.AudioOutput} {
+		*n = rapid.OneOf(rapid.Just(int64(0)), rapid.Int64()).Draw(t, "usage")
+	}
+	return u
 }
 
 // sampleRounds are n plain rounds, a minute apart.

@@ -95,7 +95,12 @@ func (r *reader) outcome() (o Outcome) {
 	o.Usage.Input = r.int(`,"usage":{"input":`)
 	o.Usage.CacheRead = r.int(`,"cache_read":`)
 	o.Usage.CacheWrite = r.int(`,"cache_write":`)
+	o.Usage.CacheWrite1h = r.someInt(`,"cache_write_1h":`)
+	o.Usage.AudioInput = r.someInt(`,"audio_input":`)
+	o.Usage.ImageInput = r.someInt(`,"image_input":`)
 	o.Usage.Output = r.int(`,"output":`)
+	o.Usage.Reasoning = r.someInt(`,"reasoning":`)
+	o.Usage.AudioOutput = r.someInt(`,"audio_output":`)
 	o.Cost = r.amount(`},"cost_usd":`)
 	o.CostStatus = CostStatus(r.text(`,"cost_status":`))
 	o.Error = r.someText(`,"error":`)
@@ -266,6 +271,13 @@ func (r *reader) integer() int64 {
 
 func (r *reader) int(key string) int64 {
 	r.key(key)
+	return r.integer()
+}
+
+func (r *reader) someInt(key string) int64 {
+	if !r.has(key) {
+		return 0
+	}
 	return r.integer()
 }
 

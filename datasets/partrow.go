@@ -197,8 +197,8 @@ func (row *partRow) derive(o *Outcome) {
 		row.CostUSD = &usd
 	}
 	if o.Usage != (catalog.Usage{}) {
-		row.InputTokens = tokenCount(o.Usage.Input + o.Usage.CacheRead + o.Usage.CacheWrite)
-		row.OutputTokens = tokenCount(o.Usage.Output)
+		row.InputTokens = tokenCount(o.Usage.InputTokens())
+		row.OutputTokens = tokenCount(o.Usage.OutputTokens())
 	}
 	if o.LatencyMS > 0 {
 		ms := o.LatencyMS

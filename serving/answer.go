@@ -20,7 +20,7 @@ import (
 // dispatch calls the arms of the plan in order until one begins to answer.
 func (r *round) dispatch() (*upstream.Answer, error) {
 	sent := r.g.o.Now()
-	answer, err := r.g.o.Pool.Do(r.req.Context(), &upstream.Plan{
+	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
 		Candidates: r.plan, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: r.wire.Tradewind.Timeout,
 		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold,
 	})
@@ -218,7 +218,7 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 		ms := milliseconds(t)
 		o.TTFTMS = &ms
 	}
-	meter := r.g.meters[arm.ID]
+	meter := r.live.meters[arm.ID]
 	meter.Charged(int64(own), status == datasets.CostEstimated)
 	if status == datasets.CostUnpriced {
 		meter.Unpriced()
@@ -251,12 +251,12 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 			out.Cost = r.forecast(arm)
 			o.Cost += out.Cost
 			o.CostStatus = datasets.CostEstimated
-			r.g.meters[a.Arm].Charged(int64(out.Cost), true)
+			r.live.meters[a.Arm].Charged(int64(out.Cost), true)
 		}
 		if a.Err != nil && !last {
 			r.g.o.Metrics.FailedOver(a.Arm.Provider(), string(a.Err.Class))
 		}
-		r.g.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
+		r.live.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
 		o.Attempts = append(o.Attempts, out)
 	}
 }

@@ -55,7 +55,7 @@ func tenArms(b *testing.B, more string) (*world, string) {
 		arms[i].ID = catalog.ArmID(string(rune('a'+i)) + "/model")
 		providers[arms[i].ID.Provider()] = instant{}
 	}
-	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Epsilon: 0.05}, unaudited: true})
+	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Settings: serving.Settings{Epsilon: 0.05}}, unaudited: true})
 	return w, `{"model":"auto","messages":[{"role":"user","content":"` + prompt + `"}]` + more + `}`
 }
 

@@ -19,17 +19,17 @@ func (r *round) propose() error {
 	*d = datasets.Decision{Case: policy.Case{Candidates: d.Case.Candidates, Pinned: -1, Reference: -1}}
 	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, datasets.Instant(r.started)
 	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
-	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.g.o.CatalogVersion
-	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.g.o.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.live.CatalogVersion
+	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.live.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
-	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.g.o.Strategy)
+	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.live.Strategy)
 	d.Strategy = string(r.strategy)
 	c := &d.Case
 	r.candidates(c)
 	if err := r.target(c); err != nil {
 		return err
 	}
-	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.g.o.Traffic, c.Candidates)
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.live.Traffic, c.Candidates)
 	r.price(c)
 	if err := r.constraints(c); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (r *round) candidates(c *policy.Case) {
 	c.Fallback = r.router.fallback
 	healthy := false
 	for i := range arms {
-		live := r.g.o.Pool.Snapshot(arms[i].ID)
+		live := r.live.Pool.Snapshot(arms[i].ID)
 		p50, p90 := live.TotalP50, live.TotalP90
 		if r.wire.Stream {
 			p50, p90 = live.FirstP50, live.FirstP90
@@ -166,13 +166,15 @@ func (r *round) outputMax(arm *catalog.Arm) int {
 
 // bound is the most that the request can cost at an arm.
 func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
-	return arm.Prices.Bound(r.wire.InputBound(), int64(r.outputMax(arm)), int64(r.wire.N))
+	return arm.Prices.Bound(catalog.Most{
+		Inputs: r.wire.InputBound(), Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
+	})
 }
 
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
 	o, p := &r.wire.Tradewind, r.principal
-	want := r.router.objective(r.strategy, r.g.o.Traffic)
+	want := r.router.objective(r.strategy, r.live.Traffic)
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
@@ -187,7 +189,7 @@ func (r *round) constraints(c *policy.Case) error {
 	}
 	c.MaxCostUSD = strictest(o.MaxCost.Dollars(), p.Caps.MaxCostUSD)
 	c.MaxLatencyMS = strictest(milliseconds(o.MaxLatency), p.Caps.MaxLatencyMS)
-	c.Epsilon = r.g.o.Epsilon
+	c.Epsilon = r.live.Epsilon
 	c.Explore = o.Explore.Or(true) && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
 	if err := r.remaining(); err != nil || !r.limited() {
 		return err
@@ -220,6 +222,13 @@ func (r *round) target(c *policy.Case) error {
 	listed, err := r.listed()
 	if err != nil {
 		return err
+	}
+	if t.Group != "" {
+		group := r.live.Aliases[t.Group]
+		if group == nil {
+			return openai.NewError(openai.ModelNotFound, "no alias %.128q is configured here", t.Group)
+		}
+		keepOnly(c, r.router.matchingAll(group))
 	}
 	if t.Auto {
 		if len(listed) > 0 {
@@ -261,9 +270,14 @@ func (r *round) pinnable(c *policy.Case) error {
 	return nil
 }
 
-// listed are the arms of the request's list of models, in its order.
+// listed are the arms of the request's list of models, in its order; of a named model without a list, the fallbacks
+// that are configured.
 func (r *round) listed() (arms []int, err error) {
-	for _, m := range r.wire.Tradewind.Models {
+	models := r.wire.Tradewind.Models
+	if t := r.wire.Target; len(models) == 0 && !t.Auto {
+		models = r.live.Fallbacks[t.Name]
+	}
+	for _, m := range models {
 		found := r.matching(m)
 		if len(found) == 0 {
 			return nil, r.unknownModel("models", m)
@@ -281,18 +295,15 @@ func keepOnly(c *policy.Case, keep []int) {
 	}
 }
 
-// matching finds the arms of a name: provider/model, or the model at any provider.
+// matching finds the arms of a name: provider/model, an alias, or the model at any provider.
 func (r *round) matching(name string) []int {
 	if i := r.lookup(catalog.ArmID(name)); i >= 0 {
 		return []int{i}
 	}
-	var found []int
-	for i := range r.router.arms {
-		if r.router.arms[i].ID.Model() == name {
-			found = append(found, i)
-		}
+	if models := r.live.Aliases[name]; models != nil {
+		return r.router.matchingAll(models)
 	}
-	return found
+	return r.router.matching(name)
 }
 
 // lookup finds an arm by its whole id; -1 where it is not served.
@@ -307,7 +318,7 @@ func (r *round) unknownModel(param, name string) error {
 	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
 	e.Param = param
 	var near []string
-	for _, id := range r.g.catalog.Nearest(name, catalog.NearestMax) {
+	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
 		if ok, _ := r.principal.Arm(id); ok && len(near) < 3 { // what the key may not use is not told
 			near = append(near, string(id))
 		}
@@ -364,7 +375,7 @@ func (r *round) draw() {
 			r.g.o.Metrics.Filtered(string(f), 1)
 		}
 	}
-	r.g.meters[d.Action].Drawn(string(d.Reason), d.Strategy, d.RouterVersion, d.Case.Candidates[i].Quality)
+	r.live.meters[d.Action].Drawn(string(d.Reason), d.Strategy, d.RouterVersion, d.Case.Candidates[i].Quality)
 }
 
 // choose writes candidate i into the decision as the action, with its propensity and the reason.

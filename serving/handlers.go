@@ -102,7 +102,7 @@ func (g *Gateway) named(c *gin.Context) string {
 func (g *Gateway) authenticated(next func(*gin.Context, *governance.Principal)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		g.named(c)
-		p, err := g.o.Auth.Authenticate(c.Request.Header)
+		p, err := g.live.Load().Auth.Authenticate(c.Request.Header)
 		if err != nil {
 			g.fail(c, authError(err))
 			return
@@ -146,7 +146,7 @@ func (g *Gateway) models(c *gin.Context, p *governance.Principal) {
 
 func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
 	var arms []catalog.Arm
-	for _, a := range g.o.Arms {
+	for _, a := range g.live.Load().Arms {
 		if ok, _ := p.Arm(a.ID); ok {
 			arms = append(arms, a)
 		}
@@ -234,8 +234,10 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 			g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
 			return
 		}
-		if o != nil && g.meters[o.Served] != nil { // a journal may know arms that are no longer served
-			g.meters[o.Served].Scored(f.Source, f.Score)
+		if o != nil {
+			if meter := g.live.Load().meters[o.Served]; meter != nil { // a journal may know arms that are no longer served
+				meter.Scored(f.Source, f.Score)
+			}
 		}
 	}
 	if err := g.o.Journal.AppendFeedback(c.Request.Context(), f); err != nil {

@@ -42,7 +42,7 @@ func threeArms() []catalog.Arm {
 	arm := func(id catalog.ArmID, in, out catalog.Picodollars) catalog.Arm {
 		return catalog.Arm{
 			ID: id, Tier: catalog.TierLarge, ContextTokens: 8000, MaxOutputTokens: 1000, Capabilities: catalog.Tools,
-			Prices: catalog.Prices{Known: true, Input: in, Output: out, CacheRead: in / 10, CacheWrite: in},
+			Prices: catalog.Prices{Known: true, Rates: catalog.Rates{Input: in, Output: out, CacheRead: in / 10, CacheWrite: in}},
 		}
 	}
 	return []catalog.Arm{arm("one/cheap", 1_000_000, 2_000_000), arm("two/middle", 2_000_000, 4_000_000), arm("three/dear", 3_000_000, 9_000_000)}

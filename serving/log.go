@@ -87,7 +87,7 @@ func (r *round) countAnswer() {
 
 func telemetryTokens(u openai.Usage) telemetry.Tokens {
 	c := u.Catalog()
-	return telemetry.Tokens{Input: c.Input, Output: c.Output, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite, Reasoning: u.Reasoning}
+	return telemetry.Tokens{Input: c.Input + c.AudioInput + c.ImageInput, Output: c.OutputTokens(), CacheRead: c.CacheRead, CacheWrite: c.CacheWrite + c.CacheWrite1h, Reasoning: c.Reasoning}
 }
 
 // arm finds a served arm by its id, nil where there is none.

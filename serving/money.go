@@ -40,15 +40,10 @@ func account(b governance.Budget) ledger.AccountID {
 	return ledger.Account(b.Scope, b.Owner, ledger.Window(b.Window))
 }
 
-// openBudgets checks every principal and tells the ledger its caps before the first request.
-func (g *Gateway) openBudgets(ctx context.Context) error {
-	g.chains = map[*governance.Principal][]ledger.AccountID{}
-	for _, p := range g.o.Auth.Principals() {
-		g.chains[p] = chain(p)
-		if p.Strategy != "" && !openai.Strategy(p.Strategy).Known() {
-			return fmt.Errorf("serving: key %s: strategy %q is unknown", p.KeyID, p.Strategy)
-		}
-		if err := g.o.Books.SetLimit(ctx, g.chains[p][0], ledger.Limit{Window: ledger.Total}); err != nil {
+// openBudgets tells the ledger the caps of every principal before its first request.
+func (g *Gateway) openBudgets(ctx context.Context, l *live) error {
+	for _, p := range l.Auth.Principals() {
+		if err := g.o.Books.SetLimit(ctx, l.chains[p][0], ledger.Limit{Window: ledger.Total}); err != nil {
 			return fmt.Errorf("serving: account of key %s: %w", p.KeyID, err)
 		}
 		for _, b := range p.Budgets {
@@ -140,7 +135,7 @@ func (r *round) upper(arm *catalog.Arm) (catalog.Nanodollars, error) {
 }
 
 func (r *round) takeHold(id ledger.HoldID, amount catalog.Nanodollars) error {
-	err := r.g.o.Ledger.Hold(r.req.Context(), id, r.g.chains[r.principal], amount, r.g.o.Now().Add(holdExpires))
+	err := r.g.o.Ledger.Hold(r.req.Context(), id, r.live.chains[r.principal], amount, r.g.o.Now().Add(holdExpires))
 	if err != nil {
 		return r.moneyError(err)
 	}
@@ -250,7 +245,7 @@ func costOf(arm *catalog.Arm, u openai.Usage) (openai.Cost, datasets.CostStatus)
 	if err != nil { // a usage beyond all bounds
 		return openai.Cost{}, datasets.CostUnpriced
 	}
-	if !u.Known {
+	if !u.Known || arm.Prices.Guesses(u.Catalog()) {
 		return cost, datasets.CostEstimated
 	}
 	return cost, datasets.CostFinal

@@ -45,7 +45,7 @@ func TestExploration(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	w := newWorld(t, setup{
 		arms: peers(3), providers: map[string]upstream.Provider{"peer": must(simulated.New(simulated.Options{Instant: true}))(t)},
-		options: serving.Options{Epsilon: epsilon, Uniform: rng.Float64},
+		options: serving.Options{Settings: serving.Settings{Epsilon: epsilon}, Uniform: rng.Float64},
 	})
 	for range rounds {
 		w.chat(ask("auto", `,"max_tokens":1`)).wantOK()
@@ -101,7 +101,7 @@ func checkReplay(t *testing.T, d *datasets.Decision) {
 func TestMayNotExplore(t *testing.T) {
 	w := newWorld(t, setup{
 		arms: peers(3), providers: map[string]upstream.Provider{"peer": &vendor{}},
-		options: serving.Options{Epsilon: 0.9, Uniform: func() float64 { return 0.999 }},
+		options: serving.Options{Settings: serving.Settings{Epsilon: 0.9}, Uniform: func() float64 { return 0.999 }},
 	})
 	for body, want := range map[string]string{
 		ask("auto", ""): "peer/c explored",
@@ -190,7 +190,7 @@ func TestShiftingTraffic(t *testing.T) {
 	router := must(serving.NewRouter(arms, l.classifier))(t)
 	provider := must(simulated.New(simulated.Options{Instant: true}))(t)
 	w := newWorld(t, setup{
-		arms: arms, router: router, options: serving.Options{Traffic: policy.Shifting},
+		arms: arms, router: router, options: serving.Options{Settings: serving.Settings{Traffic: policy.Shifting}},
 		providers: map[string]upstream.Provider{arms[0].ID.Provider(): provider},
 	})
 	differ := false
@@ -282,7 +282,7 @@ func TestLogLevels(t *testing.T) {
 
 // TestConcurrentRounds: rounds share pooled memory; none may see another's.
 func TestConcurrentRounds(t *testing.T) {
-	w := newWorld(t, setup{options: serving.Options{Epsilon: 0.2, Uniform: rand.Float64}, arms: peers(3)})
+	w := newWorld(t, setup{options: serving.Options{Settings: serving.Settings{Epsilon: 0.2}, Uniform: rand.Float64}, arms: peers(3)})
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {

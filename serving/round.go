@@ -45,6 +45,7 @@ type round struct {
 	grant     quota.Grant
 	granted   bool
 
+	live      *live
 	router    *Router
 	context   features.Context
 	estimates policy.Estimates
@@ -72,7 +73,8 @@ type round struct {
 func (g *Gateway) begin(w http.ResponseWriter, req *http.Request) *round {
 	r := g.rounds.Get().(*round)
 	r.g, r.w, r.req, r.started = g, w, req, g.o.Now()
-	r.router = g.router.Load()
+	r.live = g.live.Load()
+	r.router = r.live.Router
 	r.id = newRoundID(r.started)
 	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
 	r.status = http.StatusOK
@@ -182,7 +184,7 @@ func (r *round) recycle() {
 
 // authenticate finds out who asks.
 func (r *round) authenticate() error {
-	p, err := r.g.o.Auth.Authenticate(r.req.Header)
+	p, err := r.live.Auth.Authenticate(r.req.Header)
 	if err != nil {
 		return authError(err)
 	}
@@ -234,9 +236,6 @@ func (r *round) unsupported() error {
 			e.Param = f.name
 			return e
 		}
-	}
-	if g := r.wire.Target.Group; g != "" {
-		return openai.NewError(openai.ModelNotFound, "no group %.128q is configured here", g)
 	}
 	return nil
 }

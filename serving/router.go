@@ -102,6 +102,31 @@ func (r *Router) bestPrior() int {
 // typicalCost orders prices where no request is at hand: a thousand tokens in, an answer of ordinary length out.
 func typicalCost(p *catalog.Prices) catalog.Picodollars { return 1000*p.Input + priorTokens*p.Output }
 
+// matching finds the arms of a name: provider/model, or the model at any provider.
+func (r *Router) matching(name string) []int {
+	if i, served := r.index[catalog.ArmID(name)]; served {
+		return []int{i}
+	}
+	var found []int
+	for i := range r.arms {
+		if r.arms[i].ID.Model() == name {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+func (r *Router) matchingAll(names []string) (found []int) {
+	for _, name := range names {
+		for _, i := range r.matching(name) {
+			if !slices.Contains(found, i) {
+				found = append(found, i)
+			}
+		}
+	}
+	return found
+}
+
 // Version is the digest of the artifact, empty on a fresh install.
 func (r *Router) Version() string { return r.version }
 

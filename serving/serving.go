@@ -16,26 +16,19 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
-	"github.com/tradewind-llm/tradewind/models/catalog"
-	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
-	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // Options are the parts of a gateway. Those without a remark are required.
 type Options struct {
-	// Arms are what may be served, in catalog order.
-	Arms           []catalog.Arm
-	CatalogVersion string
-	Router         *Router
-	Pool           *upstream.Pool
-	Auth           *governance.Authenticator
-	Quota          *quota.Quota
-	Ledger         ledger.Store
+	// Settings are what it begins with; Reload replaces them.
+	Settings
+	Quota  *quota.Quota
+	Ledger ledger.Store
 	// Books answers what is left of a budget; it is the ledger's other side.
 	Books   ledger.Books
 	Journal *journal.Journal
@@ -47,12 +40,6 @@ type Options struct {
 
 	// Policy decides; nil is policy.Router.
 	Policy policy.Policy
-	// Strategy is in force where neither request nor key says anything; empty is balanced.
-	Strategy openai.Strategy
-	// Traffic is what the router may expect of prompts; empty is policy.KnownMix.
-	Traffic policy.Traffic
-	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
-	Epsilon float64
 	// OutputTokensMax caps an answer where the request does not; it is sent upstream and bounds the hold. Zero is 4,096.
 	OutputTokensMax int
 	// BodyMax bounds a request's body; zero is openai.BodyMax.
@@ -65,33 +52,21 @@ type Options struct {
 // Validate reports what is missing or out of range.
 func (o *Options) Validate() error {
 	for name, missing := range map[string]bool{
-		"Arms": len(o.Arms) == 0, "Router": o.Router == nil, "Pool": o.Pool == nil, "Auth": o.Auth == nil, "Quota": o.Quota == nil,
-		"Ledger": o.Ledger == nil, "Books": o.Books == nil, "Journal": o.Journal == nil, "Metrics": o.Metrics == nil,
+		"Quota": o.Quota == nil, "Ledger": o.Ledger == nil, "Books": o.Books == nil, "Journal": o.Journal == nil, "Metrics": o.Metrics == nil,
 	} {
 		if missing {
 			return fmt.Errorf("serving: Options.%s is required", name)
 		}
 	}
-	if o.Epsilon < 0 || o.Epsilon > 1 {
-		return fmt.Errorf("serving: Epsilon is %v, want a share between 0 and 1", o.Epsilon)
-	}
-	if o.Strategy != "" && !o.Strategy.Known() {
-		return fmt.Errorf("serving: strategy %q is unknown", o.Strategy)
-	}
-	if !o.Traffic.Known() {
-		return fmt.Errorf("serving: traffic %q is unknown", o.Traffic)
-	}
-	return nil
+	return o.Settings.Validate()
 }
 
 // Gateway serves requests. Its methods may be called from any goroutine.
 type Gateway struct {
 	o       Options
-	router  atomic.Pointer[Router]
+	live    atomic.Pointer[live]
+	swap    sync.Mutex // one replacement of live at a time
 	surface *telemetry.Surface
-	meters  map[catalog.ArmID]*telemetry.Arm
-	catalog *catalog.Catalog
-	chains  map[*governance.Principal][]ledger.AccountID
 	rounds  sync.Pool
 	started time.Time
 	closing atomic.Bool
@@ -108,9 +83,6 @@ func New(o Options) (*Gateway, error) {
 	if o.Policy == nil {
 		o.Policy = policy.Router{}
 	}
-	if o.Strategy == "" {
-		o.Strategy = openai.StrategyBalanced
-	}
 	if o.OutputTokensMax == 0 {
 		o.OutputTokensMax = 4096
 	}
@@ -123,23 +95,12 @@ func New(o Options) (*Gateway, error) {
 	if o.Uniform == nil {
 		o.Uniform = rand.Float64
 	}
-	g := &Gateway{o: o, surface: o.Metrics.Surface("chat"), meters: map[catalog.ArmID]*telemetry.Arm{}, catalog: catalog.New(o.Arms), started: o.Now()}
-	for i := range o.Arms {
-		id := o.Arms[i].ID
-		g.meters[id] = o.Metrics.Arm(id.Provider(), id.Model())
-	}
+	g := &Gateway{o: o, surface: o.Metrics.Surface("chat"), started: o.Now()}
 	g.rounds.New = func() any { return new(round) }
-	if err := g.openBudgets(context.Background()); err != nil {
+	if err := g.Reload(context.Background(), o.Settings); err != nil {
 		return nil, err
 	}
-	g.SetRouter(o.Router)
 	return g, nil
-}
-
-// SetRouter puts a router into service. Requests that have begun keep the one they began with.
-func (g *Gateway) SetRouter(r *Router) {
-	g.router.Store(r)
-	g.o.Metrics.SetRouter(r.version, "live")
 }
 
 // Drain turns readiness off, so that a load balancer sends nothing new. Requests are still served.

@@ -157,7 +157,7 @@ func TestAnswer(t *testing.T) {
 
 // TestDecisionObject compares the names with section 9.2 one by one, in all three places where the object is shown.
 func TestDecisionObject(t *testing.T) {
-	w := newWorld(t, setup{options: serving.Options{Epsilon: 0.1}})
+	w := newWorld(t, setup{options: serving.Options{Settings: serving.Settings{Epsilon: 0.1}}})
 	dry := w.do("POST", "/v1/route", ask("auto", `,"tools":[{"type":"function","function":{"name":"f"}}]`)).wantOK()
 	if dry.get("dry_run") != true || dry.get("served") != nil || len(w.vendor.called()) != 0 || len(w.rounds()) != 0 {
 		t.Errorf("dry run %s", dry.body)

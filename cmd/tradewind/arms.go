@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
@@ -20,39 +22,34 @@ type fleet struct {
 	secrets   []telemetry.Secret
 	// simulated says that no provider is configured and the arms are made up.
 	simulated bool
+	// catalog is all that is known, with the configuration laid over it; priced is when a price that is served changes next.
+	catalog *catalog.Catalog
+	priced  time.Time
+	// made remembers of what each provider was made.
+	made map[string]openaicompat.Options
 }
 
-// assemble lists the arms of every provider that has a key in the environment or stands in the configuration. Without
-// any it is the simulated arms.
-func assemble(c *config, getenv func(string) string) (*fleet, error) {
+// assemble lists the arms of every provider that has a key in the environment or stands in the configuration, at the
+// prices of the day. Without any it is the simulated arms. A provider that an earlier fleet has made of the same
+// options keeps its connections.
+func assemble(c *config, getenv func(string) string, now time.Time, before *fleet) (*fleet, error) {
 	known, err := catalog.Default()
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets()}
-	configured := slices.Clone(c.Providers)
-	for _, v := range catalog.Providers() {
-		key := firstSet(getenv, v.KeyVars)
-		i := slices.IndexFunc(configured, func(p providerConfig) bool { return p.Name == v.Name })
-		switch {
-		case i < 0 && key != "":
-			configured = append(configured, providerConfig{Name: v.Name, BaseURL: v.BaseURL, APIKey: key})
-		case i >= 0 && configured[i].BaseURL == "":
-			configured[i].BaseURL = v.BaseURL
-			fallthrough
-		case i >= 0 && configured[i].APIKey == "":
-			if configured[i].APIKey == "" {
-				configured[i].APIKey = key
-			}
-		}
+	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string]openaicompat.Options{}}
+	if known, err = c.catalog(known); err != nil {
+		return nil, err
 	}
-	for _, p := range configured {
-		if err := f.add(p, known); err != nil {
+	f.catalog = known.On(now)
+	configured := withVendors(c.Providers, getenv)
+	for i := range configured {
+		if err := f.add(&configured[i], before); err != nil {
 			return nil, err
 		}
 	}
 	if len(configured) == 0 {
-		if err := f.simulate(); err != nil {
+		if err := f.simulate(before); err != nil {
 			return nil, err
 		}
 	}
@@ -66,9 +63,57 @@ func assemble(c *config, getenv func(string) string) (*fleet, error) {
 			}
 		}
 	}
+	f.priced = f.catalog.NextChange(now, f.arms)
 	all := catalog.New(f.arms)
 	f.arms, f.version = all.Arms(), all.Version()
 	return f, nil
+}
+
+// withVendors adds the vendors whose key is in the environment, and what the catalog knows of those that are configured.
+func withVendors(configured []providerConfig, getenv func(string) string) []providerConfig {
+	all := slices.Clone(configured)
+	for _, v := range catalog.Providers() {
+		key := firstSet(getenv, v.KeyVars)
+		i := slices.IndexFunc(all, func(p providerConfig) bool { return p.Name == v.Name })
+		if i < 0 {
+			if key != "" {
+				all = append(all, providerConfig{Name: v.Name, BaseURL: v.BaseURL, APIKey: key})
+			}
+			continue
+		}
+		if all[i].BaseURL == "" {
+			all[i].BaseURL = v.BaseURL
+		}
+		if all[i].APIKey == "" {
+			all[i].APIKey = key
+		}
+	}
+	return all
+}
+
+// catalog lays the configuration's file of facts, and then its models, over what is known.
+func (c *config) catalog(known *catalog.Catalog) (*catalog.Catalog, error) {
+	if c.Catalog != "" {
+		var err error
+		if known, err = overFile(known, c.Catalog); err != nil {
+			return nil, fmt.Errorf("catalog: %w", err)
+		}
+	}
+	var entries []*catalog.Entry
+	for _, p := range c.Providers {
+		for i := range p.Models {
+			e, err := p.Models[i].entry(p.Name, known)
+			if err != nil {
+				return nil, fmt.Errorf("provider %s: model %s: %w", p.Name, p.Models[i].Name, err)
+			}
+			entries = append(entries, e)
+		}
+	}
+	over, err := catalog.FromEntries(entries)
+	if err != nil {
+		return nil, fmt.Errorf("providers: %w", err)
+	}
+	return known.Over(over), nil
 }
 
 func firstSet(getenv func(string) string, names []string) telemetry.Secret {
@@ -80,37 +125,41 @@ func firstSet(getenv func(string) string, names []string) telemetry.Secret {
 	return ""
 }
 
-func (f *fleet) simulate() error {
-	p, err := simulated.New(simulated.Options{Seed: 1})
-	if err != nil {
-		return err
+func (f *fleet) simulate(before *fleet) error {
+	f.simulated, f.arms = true, catalog.Simulated()
+	if before != nil && before.simulated {
+		f.providers = before.providers
+		return nil
 	}
-	f.simulated, f.arms, f.providers["sim"] = true, catalog.Simulated(), p
-	return nil
+	p, err := simulated.New(simulated.Options{Seed: 1})
+	f.providers["sim"] = p
+	return err
 }
 
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
-func (f *fleet) add(p providerConfig, known *catalog.Catalog) error {
-	provider, err := openaicompat.New(openaicompat.Options{
-		BaseURL: p.BaseURL, Key: p.APIKey, Header: http.Header{}, AllowPrivate: p.AllowPrivate,
-	})
-	if err != nil {
-		return fmt.Errorf("provider %s: %w", p.Name, err)
-	}
-	f.providers[p.Name] = provider
-	f.secrets = append(f.secrets, p.APIKey)
-	for _, m := range p.Models {
-		arm, err := m.arm(p.Name, known)
+func (f *fleet) add(p *providerConfig, before *fleet) error {
+	o := openaicompat.Options{BaseURL: p.BaseURL, Key: p.APIKey, AllowPrivate: p.AllowPrivate}
+	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey), o
+	if before != nil && before.providers[p.Name] != nil && reflect.DeepEqual(before.made[p.Name], o) {
+		f.providers[p.Name] = before.providers[p.Name]
+	} else {
+		o.Header = http.Header{}
+		provider, err := openaicompat.New(o)
 		if err != nil {
-			return fmt.Errorf("provider %s: model %s: %w", p.Name, m.Name, err)
+			return fmt.Errorf("provider %s: %w", p.Name, err)
 		}
-		f.arms = append(f.arms, arm)
+		f.providers[p.Name] = provider
+	}
+	for _, m := range p.Models {
+		if arm, ok := f.catalog.Lookup(catalog.ArmID(p.Name + "/" + m.Name)); ok { // c.catalog put it there
+			f.arms = append(f.arms, *arm)
+		}
 	}
 	if len(p.Models) > 0 {
 		return nil
 	}
 	n := len(f.arms)
-	for _, a := range known.Arms() {
+	for _, a := range f.catalog.Arms() {
 		if a.ID.Provider() == p.Name && !a.Deprecated && a.Prices.Known {
 			f.arms = append(f.arms, a)
 		}
@@ -118,70 +167,5 @@ func (f *fleet) add(p providerConfig, known *catalog.Catalog) error {
 	if len(f.arms) == n {
 		return fmt.Errorf("provider %s: the catalog knows no model of it; list some under `models:`", p.Name)
 	}
-	return nil
-}
-
-// arm is the catalog's arm of that name with the overrides of the configuration, or a new one.
-func (m *modelConfig) arm(provider string, known *catalog.Catalog) (catalog.Arm, error) {
-	id := catalog.ArmID(provider + "/" + m.Name)
-	if err := id.Validate(); err != nil {
-		return catalog.Arm{}, err
-	}
-	a := catalog.Arm{ID: id}
-	if found, ok := known.Lookup(id); ok {
-		a = *found
-	}
-	if m.Tier != "" {
-		a.Tier = m.Tier
-	}
-	if m.ContextTokens > 0 {
-		a.ContextTokens = m.ContextTokens
-	}
-	if m.MaxOutputTokens > 0 {
-		a.MaxOutputTokens = m.MaxOutputTokens
-	}
-	for _, s := range m.Supports {
-		c := catalog.ParseCapability(s)
-		if c == 0 {
-			return a, fmt.Errorf("supports %q is none of tools, json_schema, vision, audio_input, pdf, reasoning", s)
-		}
-		a.Capabilities |= c
-	}
-	if err := m.price(&a.Prices); err != nil {
-		return a, err
-	}
-	if a.Tier == "" && a.Prices.Known {
-		a.Tier = catalog.DefaultTier(&a.Prices)
-	}
-	return a, nil
-}
-
-// price overrides the catalog's prices. A price of zero must be meant.
-func (m *modelConfig) price(p *catalog.Prices) error {
-	if m.Free {
-		*p = catalog.Prices{Known: true}
-		return nil
-	}
-	if m.InputUSD == nil && m.OutputUSD == nil {
-		return nil
-	}
-	if m.InputUSD == nil || m.OutputUSD == nil || *m.InputUSD == 0 && *m.OutputUSD == 0 {
-		return fmt.Errorf("a price needs input_usd_per_mtok and output_usd_per_mtok above zero; say `free: true` for a model that costs nothing")
-	}
-	input, err := catalog.PerMillion(*m.InputUSD)
-	if err != nil {
-		return err
-	}
-	output, err := catalog.PerMillion(*m.OutputUSD)
-	if err != nil {
-		return err
-	}
-	read := input // an unknown cache price is the full one, never less
-	if m.CacheReadUSD != nil {
-		if read, err = catalog.PerMillion(*m.CacheReadUSD); err != nil {
-			return err
-		}
-	}
-	*p = catalog.Prices{Known: true, Input: input, Output: output, CacheRead: read, CacheWrite: input}
 	return nil
 }

@@ -1,23 +1,16 @@
 package main
 
 import (
-	"bytes"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
-	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -25,96 +18,94 @@ import (
 // configBytesMax bounds a configuration file.
 const configBytesMax = 4 << 20
 
-// config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored.
+// config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored. The tags doc and enum are what
+// the schema says of a key.
 type config struct {
-	Listen    string                   `yaml:"listen"`
-	DataDir   string                   `yaml:"data_dir"`
-	Providers []providerConfig         `yaml:"providers"`
-	Router    routerConfig             `yaml:"router"`
+	Listen    string                   `yaml:"listen" doc:"Address to listen on." restart:""`
+	DataDir   string                   `yaml:"data_dir" doc:"Where the journal, the log and the routers live." restart:""`
+	Catalog   string                   `yaml:"catalog" doc:"A catalog file or public price list that is laid over what the program carries."`
+	Providers []providerConfig         `yaml:"providers" doc:"Vendors of the catalog by their name, or any OpenAI-compatible endpoint."`
+	Aliases   map[string]nameList      `yaml:"aliases" doc:"Further names of models: each stands for one model or several. As auto/<alias> the router chooses among them."`
+	Fallbacks map[string]nameList      `yaml:"fallbacks" doc:"Models that stand in for a named one, in order, where the request lists none."`
+	Router    routerConfig             `yaml:"router" restart:""`
 	Routing   routingConfig            `yaml:"routing"`
-	Journal   journalConfig            `yaml:"journal"`
-	Log       logConfig                `yaml:"log"`
-	Keys      []governance.KeyConfig   `yaml:"keys"`
+	Journal   journalConfig            `yaml:"journal" restart:""`
+	Log       logConfig                `yaml:"log" restart:""`
+	Keys      []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
 	Orgs      []governance.OwnerConfig `yaml:"orgs"`
 	Teams     []governance.OwnerConfig `yaml:"teams"`
-	Metrics   metricsConfig            `yaml:"metrics"`
+	Metrics   metricsConfig            `yaml:"metrics" restart:""`
+
+	// files are those that it was read from, and sum is their digest, so that a change of one is seen.
+	files []string
+	sum   [sha256.Size]byte
+}
+
+// nameList is one name or a list of them.
+type nameList []string
+
+// UnmarshalYAML accepts both.
+func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
+	var one string
+	if unmarshal(&one) == nil {
+		*l = nameList{one}
+		return nil
+	}
+	return unmarshal((*[]string)(l))
 }
 
 // providerConfig is one provider: a vendor of the catalog by its name, or any OpenAI-compatible endpoint with
 // `type: openai`, a base_url and the models it serves.
 type providerConfig struct {
-	Name         string           `yaml:"name"`
-	Type         string           `yaml:"type"`
-	BaseURL      string           `yaml:"base_url"`
-	APIKey       telemetry.Secret `yaml:"api_key"`
-	AllowPrivate bool             `yaml:"allow_private"`
-	Models       []modelConfig    `yaml:"models"`
-}
-
-// modelConfig is one arm: a name, or an object that overrides what the catalog says of it.
-type modelConfig struct {
-	Name            string       `yaml:"name"`
-	Tier            catalog.Tier `yaml:"tier"`
-	ContextTokens   int          `yaml:"context_tokens"`
-	MaxOutputTokens int          `yaml:"max_output_tokens"`
-	InputUSD        *float64     `yaml:"input_usd_per_mtok"`
-	OutputUSD       *float64     `yaml:"output_usd_per_mtok"`
-	CacheReadUSD    *float64     `yaml:"cache_read_usd_per_mtok"`
-	Free            bool         `yaml:"free"`
-	Supports        []string     `yaml:"supports"`
-}
-
-// UnmarshalYAML accepts the short form, a plain name.
-func (m *modelConfig) UnmarshalYAML(unmarshal func(any) error) error {
-	if unmarshal(&m.Name) == nil {
-		return nil
-	}
-	type plain modelConfig
-	return unmarshal((*plain)(m))
+	Name         string           `yaml:"name" doc:"The part of its models' names before the first slash."`
+	Type         string           `yaml:"type" enum:"openai" doc:"The protocol that it speaks."`
+	BaseURL      string           `yaml:"base_url" doc:"Address up to and with the version."`
+	APIKey       telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
+	AllowPrivate bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
+	Models       []modelConfig    `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
 type routerConfig struct {
-	// Artifact is an artifact or a registry; default is the registry in the data directory.
-	Artifact string `yaml:"artifact"`
+	Artifact string `yaml:"artifact" doc:"An artifact or a registry; without it, the registry in the data directory."`
 }
 
 type routingConfig struct {
-	Strategy string   `yaml:"strategy"`
-	Epsilon  *float64 `yaml:"epsilon"`
-	// Traffic is "known" (prompts like those trained on) or "shifting" (tasks nobody trained on may come).
-	Traffic string `yaml:"traffic"`
+	Strategy string   `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
+	Epsilon  *float64 `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
+	Traffic  string   `yaml:"traffic" enum:"known,shifting" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come."`
+	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
+	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
 }
 
 type journalConfig struct {
-	// Sync is "write" (a killed process loses nothing) or "always" (nor does a power loss).
-	Sync string `yaml:"sync"`
-	// SegmentBytes is the size beyond which a segment is sealed; 0 is 8 MiB.
-	SegmentBytes int64 `yaml:"segment_bytes"`
+	Sync         string `yaml:"sync" enum:"write,always" doc:"write: a killed process loses nothing. always: nor does a power loss."`
+	SegmentBytes int64  `yaml:"segment_bytes" doc:"The size beyond which a segment is sealed."`
 }
 
 type logConfig struct {
-	// RetentionDays is how long sealed rounds and feedback are kept; 0 is for ever.
-	RetentionDays int `yaml:"retention_days"`
+	RetentionDays int `yaml:"retention_days" doc:"How long sealed rounds and feedback are kept; 0 is for ever."`
 }
 
 type metricsConfig struct {
-	Public bool `yaml:"public"`
+	Public bool `yaml:"public" doc:"Serve /metrics on an address that others can reach."`
 }
 
 // loadConfig reads the file (none is fine), then the environment, which is stronger.
 // Flags are stronger still: override applies them before anything is validated.
 func loadConfig(file string, getenv func(string) string, override func(*config)) (*config, error) {
 	c := &config{Listen: "127.0.0.1:8080", DataDir: "tradewind-data"}
+	defer func() { c.sum = fingerprint(c.files) }()
 	if file == "" {
 		file = getenv("TRADEWIND_CONFIG")
 	}
 	if file != "" {
-		text, err := readLimited(file)
+		c.files = append(c.files, file)
+		text, err := readLimited(file, configBytesMax)
 		if err != nil {
-			return nil, fmt.Errorf("config: %w", err)
+			return c, fmt.Errorf("config: %w", err)
 		}
 		if err := parseConfig(c, text, getenv); err != nil {
-			return nil, fmt.Errorf("config: %s: %w", file, err)
+			return c, fmt.Errorf("config: %s: %w", file, err)
 		}
 	}
 	if v := getenv("TRADEWIND_LISTEN"); v != "" {
@@ -125,111 +116,27 @@ func loadConfig(file string, getenv func(string) string, override func(*config))
 	if v := getenv("TRADEWIND_DATA_DIR"); v != "" {
 		c.DataDir = v
 	}
+	if c.Catalog != "" {
+		c.files = append(c.files, c.Catalog)
+	}
 	override(c)
 	return c, c.validate()
 }
 
-func readLimited(file string) ([]byte, error) {
+func readLimited(file string, most int64) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, configBytesMax+1))
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > configBytesMax {
-		return nil, fmt.Errorf("%s is larger than %d bytes", file, configBytesMax)
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("%s is larger than %d bytes", file, most)
 	}
 	return text, nil
-}
-
-// parseConfig substitutes variables in the values of the parsed file, never in its text: a variable's value cannot
-// change the structure.
-func parseConfig(c *config, text []byte, getenv func(string) string) error {
-	f, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return yamlError(err)
-	}
-	var body ast.Node
-	for _, doc := range f.Docs {
-		switch {
-		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
-		case body != nil:
-			return fmt.Errorf("line %d: a second document begins; only one is read", doc.Body.GetToken().Position.Line)
-		default:
-			body = doc.Body
-		}
-	}
-	if body == nil {
-		return nil
-	}
-	var missing error
-	ast.Walk(substitution{getenv, &missing}, body)
-	if missing != nil {
-		return missing
-	}
-	// The library takes a time that it cannot parse for no time at all: a key would never expire.
-	decoder := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(parseTime))
-	if err := decoder.DecodeFromNode(body, c); err != nil {
-		return yamlError(err)
-	}
-	return nil
-}
-
-// yamlError is the library's error without the lines around it, which may hold a key.
-func yamlError(err error) error { return errors.New(yaml.FormatError(err, false, false)) }
-
-func parseTime(t *time.Time, text []byte) error {
-	s := strings.Trim(string(bytes.TrimSpace(text)), `"'`)
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if parsed, err := time.Parse(layout, s); err == nil {
-			*t = parsed
-			return nil
-		}
-	}
-	return errors.New("a time must be written as 2026-12-31 or 2026-12-31T23:59:59Z")
-}
-
-// substitution replaces ${NAME} and ${NAME:-default} in string values.
-type substitution struct {
-	getenv  func(string) string
-	missing *error
-}
-
-// Visit implements ast.Visitor.
-func (s substitution) Visit(n ast.Node) ast.Visitor {
-	str, ok := n.(*ast.StringNode)
-	if !ok || !strings.Contains(str.Value, "${") {
-		return s
-	}
-	var out strings.Builder
-	rest := str.Value
-	for {
-		before, after, found := strings.Cut(rest, "${")
-		out.WriteString(before)
-		if !found {
-			break
-		}
-		expr, tail, closed := strings.Cut(after, "}")
-		name, fallback, hasDefault := strings.Cut(expr, ":-")
-		value := s.getenv(name)
-		switch {
-		case !closed:
-			*s.missing = fmt.Errorf("line %d: %q has no closing brace", str.Token.Position.Line, str.Value)
-			return nil
-		case value == "" && !hasDefault:
-			*s.missing = fmt.Errorf("line %d: the variable %s is not set; set it or write ${%s:-default}", str.Token.Position.Line, name, name)
-			return nil
-		case value == "":
-			value = fallback
-		}
-		out.WriteString(value)
-		rest = tail
-	}
-	str.Value = out.String()
-	return s
 }
 
 // strategies are the values of `strategy` that are served today.
@@ -244,6 +151,12 @@ func (c *config) validate() error {
 	}
 	if e := c.Routing.Epsilon; e != nil && (*e < 0 || *e > 1) {
 		return fmt.Errorf("config: routing.epsilon is %v, want a share between 0 and 1", *e)
+	}
+	if n := c.Routing.Attempts; n < 0 || n > 3 {
+		return fmt.Errorf("config: routing.attempts is %d, want 1 to 3", n)
+	}
+	if d := c.Routing.Timeout; d < 0 || d > 3600 {
+		return fmt.Errorf("config: routing.timeout_seconds is %v, want more than 0 and at most 3600", d)
 	}
 	if c.Journal.Sync != "" && c.Journal.Sync != "write" && c.Journal.Sync != "always" {
 		return fmt.Errorf("config: journal.sync %q is neither write nor always", c.Journal.Sync)

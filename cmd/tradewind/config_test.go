@@ -93,11 +93,11 @@ func TestConfigBad(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, want string
 	}{
-		"unknown key":        {"listen: 127.0.0.1:0\nkeys:\n  - key: " + key + "\n    budgets: {day: 1}\n", `[4:5] unknown field "budgets"`},
-		"wrong type":         {"keys:\n  - key: " + key + "\n    budget_usd: {day: much}\n", "[3:"},
-		"key in a wrong way": {"keys: " + key + "\n", "[1:7]"},
-		"key twice":          {"keys:\n  - key: " + key + "\n    key: " + key + "\n", "[3:5]"},
-		"syntax":             {"keys:\n  - key: " + key + "\n  foo: \"" + key + "\n", "[3:8]"},
+		"unknown key":        {"listen: 127.0.0.1:0\nkeys:\n  - key: " + key + "\n    budgets: {day: 1}\n", `line 4: unknown key "budgets"; did you mean budget_usd?`},
+		"wrong type":         {"keys:\n  - key: " + key + "\n    budget_usd: {day: much}\n", "line 3, column "},
+		"key in a wrong way": {"keys: " + key + "\n", "line 1, column 7"},
+		"key twice":          {"keys:\n  - key: " + key + "\n    key: " + key + "\n", "line 3, column 5"},
+		"syntax":             {"keys:\n  - key: " + key + "\n  foo: \"" + key + "\n", "line 3, column 8"},
 		"expiry":             {"keys:\n  - key: " + key + "\n    expires_at: tomorrow\n", "a time must be written as 2026-12-31"},
 		"second document":    {"routing: {strategy: cost}\n---\nkeys:\n  - key: " + key + "\n", "a second document begins"},
 		"missing variable":   {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: ${LAB_KEY}\n    models: [m]\n", "line 4: the variable LAB_KEY is not set"},
@@ -229,7 +229,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if len(text) > 1<<16 {
+		if len(text) > 1<<16 || bytes.Contains(text, []byte("file:")) { // no file of this machine is any fuzzer's business
 			return
 		}
 		c := &config{}

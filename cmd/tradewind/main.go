@@ -23,7 +23,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	m := Main{Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	m := Main{Hangup: hangup, Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	os.Exit(m.Run(ctx))
 }
 
@@ -35,7 +37,9 @@ type Main struct {
 	Stdout, Stderr io.Writer
 	// Ready, where set, is called with the address once serve accepts connections.
 	Ready func(addr string)
-	// PollEvery is how often serve looks for a newly promoted router; zero is a second.
+	// Hangup, where set, tells serve to read its configuration again.
+	Hangup <-chan os.Signal
+	// PollEvery is how often serve looks for a newly promoted router and a changed configuration; zero is a second.
 	PollEvery time.Duration
 }
 
@@ -49,6 +53,8 @@ type commands struct {
 	Data    dataCmd    `cmd:"" help:"Import, inspect, verify, compact and simulate tables and logs."`
 	Models  modelsCmd  `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
 	Catalog catalogCmd `cmd:"" help:"The arms (LLMs) and their prices."`
+	Config  configCmd  `cmd:"" help:"The configuration file: its schema, and importing another gateway's."`
+	Doctor  doctorCmd  `cmd:"" help:"Check a configuration and all that it rests on, and say what to do next."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/serving"
@@ -79,11 +80,11 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 	}
 	defer os.RemoveAll(scratch)
 	conf.DataDir = scratch
-	f, err := assemble(conf, m.Getenv)
+	f, err := assemble(conf, m.Getenv, time.Now(), nil)
 	if err != nil {
 		return nil, err
 	}
-	srv, _, err := build(ctx, m, conf, f, newLogger(m.Stderr, m.Getenv, f.secrets))
+	srv, _, err := build(ctx, m, conf, f)
 	if err != nil {
 		return nil, err
 	}

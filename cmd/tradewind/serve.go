@@ -8,21 +8,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
-	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/serving"
-	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
-	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
-	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 const (
@@ -52,6 +49,10 @@ type server struct {
 	log     *slog.Logger
 	// watch follows the registry; nil where an artifact was named that is in none.
 	watch func(context.Context)
+	// current is the configuration in service, hangup what tells it to be read again.
+	current   *inService
+	hangup    <-chan os.Signal
+	pollEvery time.Duration
 }
 
 // Run serves until the context ends, then drains, seals and closes.
@@ -61,15 +62,15 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	tuneMemory(m.Getenv)
-	f, err := assemble(c, m.Getenv)
+	f, err := assemble(c, m.Getenv, time.Now(), nil)
 	if err != nil {
 		return err
 	}
-	log := newLogger(m.Stderr, m.Getenv, f.secrets)
-	srv, intro, err := build(ctx, m, c, f, log)
+	srv, intro, err := build(ctx, m, c, f)
 	if err != nil {
 		return err
 	}
+	srv.current.load = func() (*config, error) { return s.config(m) }
 	defer func() { _ = closeStores(srv.sealer) }()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -110,29 +111,24 @@ func tuneMemory(getenv func(string) string) {
 	}
 }
 
-func newLogger(w io.Writer, getenv func(string) string, secrets []telemetry.Secret) *slog.Logger {
+func newLogger(w io.Writer, getenv func(string) string, secrets []telemetry.Secret) *telemetry.Handler {
 	level := slog.LevelInfo
 	if err := level.UnmarshalText([]byte(getenv("TRADEWIND_LOG_LEVEL"))); err != nil {
 		level = slog.LevelInfo
 	}
-	return slog.New(telemetry.NewHandler(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), secrets...))
+	return telemetry.NewHandler(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), secrets...)
 }
 
 // build wires the gateway. What it says in intro is for the person who started it.
-func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) (*server, []string, error) {
+func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string, error) {
 	trained, registry, err := openRouter(ctx, m, c, f)
 	if err != nil {
 		return nil, nil, err
 	}
-	router, intro, err := joined(f, trained)
-	if err != nil {
-		return nil, nil, err
-	}
-	pool, err := upstream.New(upstream.Options{Providers: f.providers, Seed: uint64(time.Now().UnixNano())})
-	if err != nil {
-		return nil, nil, err
-	}
-	auth, err := governance.New(governance.Options{Keys: c.Keys, Orgs: c.Orgs, Teams: c.Teams})
+	handler := newLogger(m.Stderr, m.Getenv, f.secrets)
+	log := slog.New(handler)
+	current := &inService{getenv: m.Getenv, now: time.Now, log: log, secrets: handler, trained: trained}
+	settings, intro, err := current.prepare(c, f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -154,22 +150,21 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
-	epsilon := epsilonDefault
-	if c.Routing.Epsilon != nil {
-		epsilon = *c.Routing.Epsilon
-	}
 	g, err := serving.New(serving.Options{
-		Arms: f.arms, CatalogVersion: f.version, Router: router, Pool: pool, Auth: auth, Quota: limits, Ledger: books, Books: books,
+		Settings: settings, Quota: limits, Ledger: books, Books: books,
 		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
-		Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic), Epsilon: epsilon,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
-	srv := &server{gateway: g, sealer: sealer, log: log}
+	current.gateway, current.metrics = g, metrics
+	current.took(c, f, &settings)
+	metrics.ConfigReloaded(true)
+	metrics.WatchPriceAges(current.priceAges)
+	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if registry != nil {
-		w := &routerWatch{gateway: g, arms: f.arms, metrics: metrics, log: log, serving: router, every: m.PollEvery}
+		w := &routerWatch{current: current, metrics: metrics, log: log, every: m.PollEvery}
 		if trained != nil {
 			w.promoted = trained.Digest()
 		}
@@ -277,6 +272,7 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	work.Go(func() { s.sealer.Run(background) })
 	work.Go(func() { s.keeper.Run(background) })
 	work.Go(func() { s.gateway.ExpireHolds(background) })
+	work.Go(func() { s.current.watch(background, s.hangup, s.pollEvery) })
 	if s.watch != nil {
 		work.Go(func() { s.watch(background) })
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/models"
-	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -60,13 +59,11 @@ func openRouter(ctx context.Context, m *Main, c *config, f *fleet) (*classifier.
 
 // routerWatch puts what a registry promotes into service while requests are served.
 type routerWatch struct {
-	gateway *serving.Gateway
-	arms    []catalog.Arm
+	current *inService
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 	every   time.Duration
-	// serving is the router in service, promoted what the registry promoted when it was put there.
-	serving  *serving.Router
+	// promoted is what the registry promoted when the router in service was put there.
 	promoted models.Digest
 }
 
@@ -86,27 +83,37 @@ func (w *routerWatch) load(a *models.Artifact) error {
 	if err != nil {
 		return err
 	}
-	r, err := serving.NewRouter(w.arms, c)
+	s := w.current
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := serving.NewRouter(s.fleet.arms, c)
 	if err != nil {
 		return err
 	}
-	if len(r.Unmeasured()) == len(w.arms) {
+	if len(r.Unmeasured()) == len(s.fleet.arms) {
 		return errors.New("it knows none of the served models")
 	}
-	w.gateway.SetRouter(r)
-	w.serving = r
+	s.gateway.SetRouter(r)
+	s.trained, s.router = c, r
 	return nil
+}
+
+// serving is the router in service.
+func (s *inService) serving() *serving.Router {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.router
 }
 
 func (w *routerWatch) taken(d models.Digest) {
 	w.metrics.RouterTaken()
-	w.log.Info("a promoted router is in service", "router", string(d), "fallback", string(w.serving.Fallback()))
-	if unmeasured := w.serving.Unmeasured(); len(unmeasured) > 0 {
+	w.log.Info("a promoted router is in service", "router", string(d), "fallback", string(w.current.serving().Fallback()))
+	if unmeasured := w.current.serving().Unmeasured(); len(unmeasured) > 0 {
 		w.log.Warn("some served models were not in the router's training data; they serve when named", "router", string(d), "models", len(unmeasured))
 	}
 }
 
 func (w *routerWatch) refused(d models.Digest, err error) {
 	w.metrics.RouterRefused()
-	w.log.Error("the promoted router cannot be used; the one in service stays", "promoted", string(d), "in_service", w.serving.Version(), "error", err)
+	w.log.Error("the promoted router cannot be used; the one in service stays", "promoted", string(d), "in_service", w.current.serving().Version(), "error", err)
 }

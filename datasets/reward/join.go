@@ -418,8 +418,8 @@ func (out *row) outcome(o *datasets.Outcome) {
 	nan := float32(math.NaN())
 	out.input, out.output, out.latency = nan, nan, nan
 	if o.Usage != (catalog.Usage{}) {
-		out.input = float32(o.Usage.Input + o.Usage.CacheRead + o.Usage.CacheWrite)
-		out.output = float32(o.Usage.Output)
+		out.input = float32(o.Usage.InputTokens())
+		out.output = float32(o.Usage.OutputTokens())
 	}
 	if o.LatencyMS > 0 {
 		out.latency = float32(o.LatencyMS)

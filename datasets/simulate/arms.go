@@ -118,7 +118,7 @@ func makeArm(name string, tier catalog.Tier, input, output catalog.Picodollars) 
 	arm := catalog.Simulated()[0]
 	arm.ID, arm.Tier = catalog.ArmID("sim/"+name), tier
 	arm.BaseModel = string(arm.ID)
-	arm.Prices = catalog.Prices{Known: true, Input: input, Output: output, CacheRead: input, CacheWrite: input}
+	arm.Prices = catalog.Flat(input, output)
 	return arm
 }
 

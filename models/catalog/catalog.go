@@ -4,7 +4,10 @@
 // imports another package of the project. It is not a registry of trained routers; that is package models.
 package catalog
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // ArmID names one LLM at one provider, written "provider/model", such as "openai/gpt-5-mini".
 type ArmID string
@@ -42,17 +45,22 @@ const (
 // Has reports whether c holds every capability of need.
 func (c Capability) Has(need Capability) bool { return c&need == need }
 
-// String names the capabilities as the catalog file does, separated by commas.
-func (c Capability) String() string {
-	names := [...]string{"tools", "json_schema", "vision", "audio_input", "pdf", "reasoning"}
+// AllCapabilities is the set of all that is known.
+const AllCapabilities = Tools | JSONSchema | Vision | AudioInput | PDF | Reasoning
+
+// Names lists the capabilities as the catalog file does.
+func (c Capability) Names() []string {
 	var out []string
-	for i, name := range names {
+	for i, name := range [...]string{"tools", "json_schema", "vision", "audio_input", "pdf", "reasoning"} {
 		if c.Has(1 << i) {
 			out = append(out, name)
 		}
 	}
-	return strings.Join(out, ",")
+	return out
 }
+
+// String is the names, separated by commas.
+func (c Capability) String() string { return strings.Join(c.Names(), ",") }
 
 // Tier is an operator's or the catalog's plain statement of how good an arm is, the prior of an arm nobody measured.
 type Tier string
@@ -88,4 +96,16 @@ type Arm struct {
 	Disputed bool
 	// AsOf is the day (YYYY-MM-DD) on which the prices were last confirmed; empty where unknown.
 	AsOf string
+}
+
+// StaleDays is the age beyond which a price should be checked before anything rests on it.
+const StaleDays = 60
+
+// Age is the number of days since the arm's prices were last confirmed, and whether anybody knows.
+func (a *Arm) Age(now time.Time) (days int, known bool) {
+	asOf, err := time.Parse(time.DateOnly, a.AsOf)
+	if err != nil {
+		return 0, false
+	}
+	return int(now.UTC().Sub(asOf) / (24 * time.Hour)), true
 }

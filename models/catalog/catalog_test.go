@@ -1,11 +1,14 @@
 package catalog
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDefault(t *testing.T) {
@@ -14,37 +17,62 @@ func TestDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	arms := c.Arms()
-	if len(arms) < 150 {
-		t.Fatalf("%d arms", len(arms))
-	}
-	vendors := map[string]int{}
-	for _, p := range Providers() {
-		if !strings.HasPrefix(p.BaseURL, "https://") || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
-			t.Errorf("provider %+v", p)
-		}
-		vendors[p.Name] = 0
-	}
+	providers, usable := map[string]int{}, 0
 	for i, a := range arms {
 		if i > 0 && arms[i-1].ID >= a.ID {
 			t.Errorf("%s comes after %s", a.ID, arms[i-1].ID)
 		}
-		if _, known := vendors[a.ID.Provider()]; !known {
-			t.Errorf("%s: nobody knows this provider", a.ID)
-		}
-		vendors[a.ID.Provider()]++
-		if !a.Prices.Known || a.Deprecated || a.Simulated || a.Tier == TierUnknown || a.AsOf == "" || len(c.Evidence(a.ID).Sources) == 0 {
+		v := c.Evidence(a.ID)
+		if !a.Prices.Known || a.Simulated || a.Tier == TierUnknown || a.AsOf == "" || len(v.Sources) == 0 {
 			t.Errorf("%+v is not fit to serve", a)
 		}
-		if a.Prices.Input == 0 || a.Prices.Output == 0 || a.Prices.CacheRead > a.Prices.Input {
+		if a.Prices.Input == 0 || a.Prices.Output == 0 {
 			t.Errorf("%s: prices %+v", a.ID, a.Prices)
 		}
-		if a.Disputed != (len(c.Evidence(a.ID).Disputed) > 0) {
-			t.Errorf("%s: disputed %v, evidence %v", a.ID, a.Disputed, c.Evidence(a.ID))
+		if a.Disputed != (len(v.Disputed) > 0) {
+			t.Errorf("%s: disputed %v, evidence %v", a.ID, a.Disputed, v)
+		}
+		if !a.Deprecated {
+			providers[a.ID.Provider()]++
+			usable++
 		}
 	}
-	for name, n := range vendors {
-		if n == 0 && name != "openrouter" {
-			t.Errorf("no arm of %s", name)
+	if usable < 250 || len(providers) < 12 {
+		t.Errorf("%d arms of %d providers, want 250 of 12", usable, len(providers))
+	}
+	for _, p := range Providers() {
+		if !strings.HasPrefix(p.BaseURL, "https://") || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
+			t.Errorf("provider %+v", p)
+		}
+		if providers[p.Name] == 0 && p.Name != "openrouter" {
+			t.Errorf("no arm of %s", p.Name)
+		}
+	}
+}
+
+// The bundled file is what Write writes, and it names the licences of its sources.
+func TestDefaultIsInItsOwnForm(t *testing.T) {
+	c, err := Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Notice []string }
+	if err := json.Unmarshal(bundled, &file); err != nil || len(file.Notice) == 0 {
+		t.Fatalf("notice %q, %v", file.Notice, err)
+	}
+	var b strings.Builder
+	if err := c.Write(&b, file.Notice); err != nil || b.String() != string(bundled) {
+		t.Errorf("catalog.json is not what Write makes of it (%v): write it with tradewind catalog import", err)
+	}
+	notice, err := os.ReadFile("NOTICE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range c.Arms() {
+		for _, source := range c.Evidence(a.ID).Sources {
+			if !strings.Contains(string(notice), source+": Copyright (c)") {
+				t.Fatalf("NOTICE has no notice of %s, a source of %s", source, a.ID)
+			}
 		}
 	}
 }
@@ -55,27 +83,57 @@ func TestDefaultFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	on, next := c.On(now), c.NextChange(now, c.Arms())
 	for _, tt := range []struct {
-		id   ArmID
-		want Prices
+		id               ArmID
+		in, out, read    Picodollars
+		guessed          Kinds
+		above, step      int64
+		disputed         bool
+		write, write1h   Picodollars
+		audio, afterJan1 Picodollars
 	}{
-		{"openai/gpt-5-mini", Prices{Known: true, Input: 250_000, Output: 2_000_000, CacheRead: 25_000, CacheWrite: 250_000}},
-		{"deepseek/deepseek-v4-pro", Prices{Known: true, Input: 435_000, Output: 870_000, CacheRead: 3_625, CacheWrite: 435_000}},
-		{"groq/llama-3.3-70b-versatile", Prices{Known: true, Input: 590_000, Output: 790_000, CacheRead: 590_000, CacheWrite: 590_000}},
-		{"xai/grok-4.3", Prices{Known: true, Input: 1_250_000, Output: 2_500_000, CacheRead: 200_000, CacheWrite: 1_250_000,
-			Step: Step{Above: 200_000, Input: 2_500_000, Output: 5_000_000, CacheRead: 400_000, CacheWrite: 2_500_000}}},
+		{id: "openai/gpt-5.4", in: 2_500_000, out: 15_000_000, read: 250_000, above: 272_000, step: 5_000_000},
+		{id: "openai/gpt-5-mini", in: 250_000, out: 2_000_000, read: 25_000, disputed: true},
+		{id: "anthropic/claude-opus-4-8", in: 5_000_000, out: 25_000_000, read: 500_000, write: 6_250_000, write1h: 10_000_000},
+		{id: "anthropic/claude-sonnet-5", in: 3_000_000, out: 15_000_000, read: 300_000, write: 3_750_000, write1h: 6_000_000},
+		{id: "google/gemini-2.5-flash", in: 300_000, out: 2_500_000, read: 30_000, audio: 1_000_000},
+		{id: "deepseek/deepseek-v4-pro", in: 435_000, out: 870_000, read: 3_625},
+		{id: "minimax/MiniMax-M2.7", in: 300_000, out: 1_200_000, read: 60_000, disputed: true},
+		{id: "groq/llama-3.3-70b-versatile", in: 590_000, out: 790_000, read: 590_000, guessed: KindCacheRead},
+		{id: "xai/grok-4.3", in: 1_250_000, out: 2_500_000, read: 200_000, above: 200_000, step: 2_500_000, disputed: true},
+		{id: "google/gemini-3.6-flash", in: 750_000, out: 3_750_000, read: 75_000, disputed: true, afterJan1: 1_500_000},
 	} {
-		a, ok := c.Lookup(tt.id)
-		if !ok || a.Prices != tt.want {
-			t.Errorf("%s: %+v, %v, want %+v", tt.id, a, ok, tt.want)
+		a, ok := on.Lookup(tt.id)
+		if !ok {
+			t.Errorf("%s is not there", tt.id)
+			continue
 		}
+		p := &a.Prices
+		if p.Input != tt.in || p.Output != tt.out || p.CacheRead != tt.read || p.Guessed&KindCacheRead != tt.guessed || a.Disputed != tt.disputed {
+			t.Errorf("%s: %+v, disputed %v", tt.id, p.Rates, a.Disputed)
+		}
+		if p.Steps[0].Above != tt.above || int64(p.Steps[0].Input) != tt.step {
+			t.Errorf("%s: step %+v", tt.id, p.Steps[0])
+		}
+		if tt.write != 0 && (p.CacheWrite != tt.write || p.CacheWrite1h != tt.write1h) || tt.audio != 0 && p.AudioInput != tt.audio {
+			t.Errorf("%s: cache write %d, 1h %d, audio %d", tt.id, p.CacheWrite, p.CacheWrite1h, p.AudioInput)
+		}
+		then := c.On(next)
+		if b, _ := then.Lookup(tt.id); tt.afterJan1 != 0 && b.Prices.Input != tt.afterJan1 {
+			t.Errorf("%s: %d from %s on", tt.id, b.Prices.Input, next)
+		}
+	}
+	if want := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC); next != want {
+		t.Errorf("the next change is on %v, want %v", next, want)
 	}
 	if _, ok := c.Lookup("openai/gpt-9"); ok {
 		t.Error("found an arm that is not there")
 	}
 }
 
-const head = `{"format":1,"arms":[`
+const head = `{"format":2,"arms":[`
 
 func parse(arms ...string) (*Catalog, error) {
 	return Parse(strings.NewReader(head + strings.Join(arms, ",") + "]}"))
@@ -83,14 +141,14 @@ func parse(arms ...string) (*Catalog, error) {
 
 func TestParse(t *testing.T) {
 	c, err := parse(`{"id":"p/free","in":"0","out":"0","free":true}`,
-		`{"id":"p/a/b:1","in":"0.1","out":"0.4","context":1000,"max_output":10,"can":["tools","reasoning"],"base":"x/y","as_of":"2026-01-31","disputed":["out"]}`,
+		`{"id":"p/a/b:1","in":"0.1","out":"0.4","context":1000,"max_output":10,"can":["tools","reasoning"],"base":"x/y","as_of":"2026-01-31","disputed":{"out":{"a":"0.4","b":"0.5"}}}`,
 		`{"id":"p/unpriced","tier":"large","deprecated":true}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Arm{
 		{ID: "p/a/b:1", BaseModel: "x/y", ContextTokens: 1000, MaxOutputTokens: 10, Capabilities: Tools | Reasoning, Tier: TierSmall, Disputed: true,
-			AsOf: "2026-01-31", Prices: Prices{Known: true, Input: 100_000, Output: 400_000, CacheRead: 100_000, CacheWrite: 100_000}},
+			AsOf: "2026-01-31", Prices: Flat(100_000, 400_000)},
 		{ID: "p/free", Prices: Prices{Known: true}},
 		{ID: "p/unpriced", Tier: TierLarge, Deprecated: true},
 	}
@@ -106,9 +164,9 @@ func TestParseRefuses(t *testing.T) {
 	many := strings.Repeat(`{},`, ArmsMax) + `{}`
 	for _, tt := range []struct{ file, want string }{
 		{``, "not JSON"},
-		{`{"format":2,"arms":[],"new":1}`, "format 2"},
+		{`{"format":3,"arms":[],"new":1}`, "format 3"},
 		{`{"arms":[]}`, "format 0"},
-		{`{"format":1,"prices":[]}`, "prices"},
+		{`{"format":2,"prices":[]}`, "prices"},
 		{head + `]} x`, "JSON"},
 		{head + many + `]}`, "at most"},
 		{head + `null]}`, "arm 1"},
@@ -117,11 +175,18 @@ func TestParseRefuses(t *testing.T) {
 		{head + `{"id":"p/x","prise":"1"}]}`, `"p/x"): json: unknown field "prise"`},
 		{head + `{"id":"p/x","in":"1"}]}`, `"p/x"): has one price`},
 		{head + `{"id":"p/x","cache_read":"1"}]}`, `"p/x"): has one price`},
-		{head + `{"id":"p/x","in":0.5,"out":"1"}]}`, `"p/x")`},
+		{head + `{"id":"p/x","in":true,"out":"1"}]}`, `"p/x")`},
 		{head + `{"id":"p/x","in":"0","out":"1"}]}`, `"free":true`},
 		{head + `{"id":"p/x","in":"1","out":"1","cache_read":"0"}]}`, `"free":true`},
-		{head + `{"id":"p/x","in":"1","out":"1","step":{"above":5,"in":"0","out":"1"}}]}`, `"free":true`},
-		{head + `{"id":"p/x","in":"1","out":"1","step":{"above":0,"in":"1","out":"1"}}]}`, `step above 0`},
+		{head + `{"id":"p/x","in":"1","out":"1","steps":[{"above":5,"in":"0","out":"1"}]}]}`, `"free":true`},
+		{head + `{"id":"p/x","in":"1","out":"1","steps":[{"above":0,"in":"1","out":"1"}]}]}`, `step above 0`},
+		{head + `{"id":"p/x","in":"1","out":"1","steps":[{"above":9,"in":"1","out":"1"},{"above":9,"in":"1","out":"1"}]}]}`, `steps ascend`},
+		{head + `{"id":"p/x","in":"1","out":"1","steps":[` + strings.Repeat(`{"above":9,"in":"1","out":"1"},`, StepsMax) + `{}]}]}`, `5 price steps`},
+		{head + `{"id":"p/x","in":"1","out":"1","changes":[{"from":"soon","in":"1","out":"1"}]}]}`, `"soon" is not a day`},
+		{head + `{"id":"p/x","in":"1","out":"1","changes":[{"in":"1","out":"1"}]}]}`, `no day`},
+		{head + `{"id":"p/x","in":"1","out":"1","changes":[{"from":"2026-01-01","in":"1"}]}]}`, `2026-01-01: has one price`},
+		{head + `{"id":"p/x","in":"1","out":"1","request":0}]}`, `a call`},
+		{head + `{"id":"p/x","can":["tools"],"cannot":["tools"]}]}`, `none in both`},
 		{head + `{"id":"p/x","free":true}]}`, "is free"},
 		{head + `{"id":"p/x","in":"-1","out":"1"}]}`, "decimal"},
 		{head + `{"id":"p/x","context":0}]}`, "context of 0"},
@@ -164,7 +229,7 @@ func TestWith(t *testing.T) {
 	if got := New(arms).Version(); got != over.Version() {
 		t.Errorf("version %s of the same arms in another order, want %s", got, over.Version())
 	}
-	arms[0].Prices.Step.Above = 7
+	arms[0].Prices.Steps[0].Above = 7
 	if New(arms).Version() == over.Version() {
 		t.Error("version does not depend on the price step")
 	}
@@ -179,7 +244,7 @@ func TestNearest(t *testing.T) {
 		name string
 		want ArmID
 	}{
-		{"gpt5-mini", "openai/gpt-5-mini"}, {"OpenAI/GPT-5-Mini", "openai/gpt-5-mini"}, {"deepseek-v4pro", "deepseek/deepseek-v4-pro"},
+		{"gpt5-mini", "azure/gpt-5-mini"}, {"OpenAI/GPT-5-Mini", "openai/gpt-5-mini"}, {"deepsek/deepseek-v4pro", "deepseek/deepseek-v4-pro"},
 		{"mistral/mistral-large-lates", "mistral/mistral-large-latest"},
 	} {
 		if got := c.Nearest(tt.name, 3); len(got) != 3 || got[0] != tt.want {
@@ -216,7 +281,7 @@ func TestSimulatedArmsArePriced(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(head + `{"id":"p/x","in":"1","out":"2","step":{"above":5,"in":"1","out":"1"},"can":["tools"],"context":5,"as_of":"2026-01-01"}]}`))
+	f.Add([]byte(head + `{"id":"p/x","in":"1","out":"2","steps":[{"above":5,"in":"1","out":"1"}],"can":["tools"],"context":5,"as_of":"2026-01-01"}]}`))
 	f.Add([]byte(head + `{"id":"p/free","in":"0","out":"0","free":true},{"id":"p/y","tier":"large"}]}`))
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -232,6 +297,44 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("Lookup(%s) = %+v, %v", a.ID, got, ok)
 			}
 		}
+		comesBack(t, c)
+	})
+}
+
+// comesBack fails where Parse reads anything else than what Write was given.
+func comesBack(t *testing.T, c *Catalog) {
+	t.Helper()
+	var b strings.Builder
+	if err := c.Write(&b, nil); err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(strings.NewReader(b.String()))
+	if err != nil {
+		t.Fatalf("Parse refuses what Write wrote: %v\n%s", err, b.String())
+	}
+	for _, a := range c.Arms() {
+		if got, _ := back.Lookup(a.ID); got == nil || *got != a {
+			t.Fatalf("%+v came back as %+v", a, got)
+		}
+		want, got := c.Evidence(a.ID), back.Evidence(a.ID)
+		if !slices.Equal(want.Changes, got.Changes) || want.Cannot != got.Cannot || want.Ends != got.Ends || want.Released != got.Released {
+			t.Fatalf("the evidence %+v of %s came back as %+v", want, a.ID, got)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(facts))
+	f.Add([]byte(priceMap))
+	f.Add([]byte(head + `]}`))
+	f.Add([]byte(`[{"provider":"p","id":"m","mode":"chat","disputed":{"a":1}}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, _, err := Read(strings.NewReader(string(b)))
+		if err != nil {
+			return
+		}
+		comesBack(t, c)
+		c.On(time.Unix(1_800_000_000, 0))
 	})
 }
 

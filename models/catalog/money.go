@@ -85,6 +85,13 @@ func (n *Nanodollars) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// UnmarshalText reads an amount in dollars as ParseDollars does.
+func (n *Nanodollars) UnmarshalText(b []byte) error {
+	v, err := ParseDollars(string(b))
+	*n = v
+	return err
+}
+
 // ParseDollars reads an amount in dollars, such as -1.5, exactly: digits with at most nine decimals.
 func ParseDollars(s string) (Nanodollars, error) {
 	digits, negative := strings.CutPrefix(s, "-")

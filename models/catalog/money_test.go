@@ -87,39 +87,61 @@ func TestParsePerMillion(t *testing.T) {
 	})
 }
 
+func anyRates(t *rapid.T) Rates {
+	price := func(name string) Picodollars { return Picodollars(rapid.Int64Range(0, 1e12).Draw(t, name)) }
+	return Rates{
+		Input: price("in"), CacheRead: price("read"), CacheWrite: price("write"), CacheWrite1h: price("write 1h"), AudioInput: price("audio in"),
+		ImageInput: price("image in"), Output: price("out"), Reasoning: price("reasoning"), AudioOutput: price("audio out"),
+	}
+}
+
 func anyPrices(t *rapid.T) Prices {
-	price := rapid.Custom(func(t *rapid.T) Picodollars { return Picodollars(rapid.Int64Range(0, 1e12).Draw(t, "price")) })
-	p := Prices{Known: true, Input: price.Draw(t, "in"), Output: price.Draw(t, "out"), CacheRead: price.Draw(t, "read"), CacheWrite: price.Draw(t, "write")}
-	if rapid.Bool().Draw(t, "stepped") {
-		p.Step = Step{Above: rapid.Int64Range(1, 1000).Draw(t, "above"), Input: price.Draw(t, "in"), Output: price.Draw(t, "out"),
-			CacheRead: price.Draw(t, "read"), CacheWrite: price.Draw(t, "write")}
+	p := Prices{Known: true, Rates: anyRates(t), Request: Nanodollars(rapid.Int64Range(0, 1e9).Draw(t, "request"))}
+	above := int64(0)
+	for i := range rapid.IntRange(0, StepsMax).Draw(t, "steps") {
+		above += rapid.Int64Range(1, 700).Draw(t, "above")
+		p.Steps[i] = Step{above, anyRates(t)}
 	}
 	return p
 }
 
+func anyUsage(t *rapid.T, count *rapid.Generator[int64]) Usage {
+	n := func(name string) int64 { return count.Draw(t, name) }
+	return Usage{
+		Input: n("input"), CacheRead: n("read"), CacheWrite: n("write"), CacheWrite1h: n("write 1h"), AudioInput: n("audio in"),
+		ImageInput: n("image in"), Output: n("output"), Reasoning: n("reasoning"), AudioOutput: n("audio out"),
+	}
+}
+
 // TestCostIsExact compares with integers of any size: rounded up, once, and an error exactly where it does not fit.
+// Pain 23 (BerriAI/litellm#11364, #33772): every kind of token has a price of its own.
 func TestCostIsExact(t *testing.T) {
 	count := rapid.OneOf(rapid.Int64Range(0, 2000), rapid.Int64Range(0, math.MaxInt64))
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPrices(t)
-		u := Usage{Input: count.Draw(t, "input"), CacheRead: count.Draw(t, "read"), CacheWrite: count.Draw(t, "write"), Output: count.Draw(t, "output")}
-		in, read, write, out := p.Input, p.CacheRead, p.CacheWrite, p.Output
+		u := anyUsage(t, count)
 		inputs := new(big.Int)
-		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite} {
+		for _, n := range []int64{u.Input, u.CacheRead, u.CacheWrite, u.CacheWrite1h, u.AudioInput, u.ImageInput} {
 			inputs.Add(inputs, big.NewInt(n))
 		}
-		if p.Step.Above > 0 && inputs.Cmp(big.NewInt(p.Step.Above)) > 0 {
-			in, read, write, out = p.Step.Input, p.Step.CacheRead, p.Step.CacheWrite, p.Step.Output
+		at := p.Rates
+		for _, s := range p.Steps {
+			if s.Above > 0 && inputs.Cmp(big.NewInt(s.Above)) > 0 {
+				at = s.Rates
+			}
 		}
 		pico := new(big.Int)
 		for _, part := range []struct {
 			n int64
 			p Picodollars
-		}{{u.Input, in}, {u.CacheRead, read}, {u.CacheWrite, write}, {u.Output, out}} {
+		}{
+			{u.Input, at.Input}, {u.CacheRead, at.CacheRead}, {u.CacheWrite, at.CacheWrite}, {u.CacheWrite1h, at.CacheWrite1h},
+			{u.AudioInput, at.AudioInput}, {u.ImageInput, at.ImageInput}, {u.Output, at.Output}, {u.Reasoning, at.Reasoning}, {u.AudioOutput, at.AudioOutput},
+		} {
 			pico.Add(pico, new(big.Int).Mul(big.NewInt(part.n), big.NewInt(int64(part.p))))
 		}
 		want := new(big.Int).Add(pico, big.NewInt(999))
-		want.Quo(want, big.NewInt(1000))
+		want.Add(want.Quo(want, big.NewInt(1000)), big.NewInt(int64(p.Request)))
 		got, err := p.Cost(u)
 		if !want.IsInt64() {
 			if !errors.Is(err, ErrOverflow) {
@@ -133,18 +155,51 @@ func TestCostIsExact(t *testing.T) {
 	})
 }
 
+// Pain 24 (BerriAI/litellm#16377, #40090): a step applies to the whole request, from one token above its bound on.
+func TestStepsHoldForTheWholeRequest(t *testing.T) {
+	p := Flat(1_000_000, 2_000_000)
+	p.Steps[0] = Step{1000, Flat(2_000_000, 3_000_000).Rates}
+	p.Steps[1] = Step{2000, Flat(4_000_000, 5_000_000).Rates}
+	for _, tt := range []struct {
+		usage Usage
+		want  Nanodollars
+	}{
+		{Usage{Input: 1000, Output: 10}, 1000*1000 + 10*2000},
+		{Usage{Input: 1001, Output: 10}, 1001*2000 + 10*3000},
+		{Usage{Input: 1, CacheRead: 500, CacheWrite1h: 500, Output: 10}, 1001*2000 + 10*3000},
+		{Usage{Input: 2000, Output: 10}, 2000*2000 + 10*3000},
+		{Usage{Input: 1000, AudioInput: 500, ImageInput: 501, Output: 10}, 2001*4000 + 10*5000},
+	} {
+		if got, err := p.Cost(tt.usage); err != nil || got != tt.want {
+			t.Errorf("%+v costs %s, %v, want %s", tt.usage, got, err, tt.want)
+		}
+	}
+}
+
 func TestBoundCoversEveryUsageWithinIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPrices(t)
-		inputs := rapid.Int64Range(0, 2000).Draw(t, "inputs")
-		outputs, n := rapid.Int64Range(0, 2000).Draw(t, "outputs"), rapid.Int64Range(1, 4).Draw(t, "n")
-		bound, err := p.Bound(inputs, outputs, n)
+		m := Most{
+			Inputs: rapid.Int64Range(0, 2000).Draw(t, "inputs"), Outputs: rapid.Int64Range(0, 2000).Draw(t, "outputs"),
+			N: rapid.Int64Range(1, 4).Draw(t, "n"), Audio: rapid.Bool().Draw(t, "audio"),
+		}
+		bound, err := p.Bound(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := rapid.Int64Range(0, inputs).Draw(t, "input")
-		b := rapid.Int64Range(0, inputs-a).Draw(t, "read")
-		u := Usage{Input: a, CacheRead: b, CacheWrite: rapid.Int64Range(0, inputs-a-b).Draw(t, "write"), Output: rapid.Int64Range(0, outputs*n).Draw(t, "output")}
+		var u Usage
+		left := m.Inputs
+		for _, kind := range []*int64{&u.Input, &u.CacheRead, &u.CacheWrite, &u.CacheWrite1h, &u.ImageInput, &u.AudioInput} {
+			if kind != &u.AudioInput || m.Audio {
+				*kind = rapid.Int64Range(0, left).Draw(t, "part")
+				left -= *kind
+			}
+		}
+		left = m.Outputs * m.N
+		for _, kind := range []*int64{&u.Output, &u.Reasoning, &u.AudioOutput} {
+			*kind = rapid.Int64Range(0, left).Draw(t, "part")
+			left -= *kind
+		}
 		if cost, err := p.Cost(u); err != nil || cost > bound {
 			t.Fatalf("%+v costs %d, %v, above the bound %d", u, cost, err, bound)
 		}
@@ -156,17 +211,42 @@ func TestCostRefuses(t *testing.T) {
 	if _, err := unknown.Cost(Usage{}); !errors.Is(err, ErrUnpriced) {
 		t.Errorf("unpriced: %v", err)
 	}
-	if _, err := unknown.Bound(1, 1, 1); !errors.Is(err, ErrUnpriced) {
+	if _, err := unknown.Bound(Most{Inputs: 1, Outputs: 1}); !errors.Is(err, ErrUnpriced) {
 		t.Errorf("bound of unpriced: %v", err)
 	}
-	p := Prices{Known: true, Input: 1, Output: 1}
-	for _, u := range []Usage{{Input: -1}, {CacheRead: -1}, {CacheWrite: -1}, {Output: -1}} {
+	p := Flat(1, 1)
+	for _, u := range []Usage{{Input: -1}, {CacheRead: -1}, {CacheWrite: -1}, {Output: -1}, {AudioInput: -1}, {Reasoning: -1}} {
 		if _, err := p.Cost(u); !errors.Is(err, ErrOverflow) {
 			t.Errorf("%+v: %v", u, err)
 		}
 	}
-	if _, err := p.Bound(1, math.MaxInt64, 3); !errors.Is(err, ErrOverflow) {
+	if _, err := p.Bound(Most{Inputs: 1, Outputs: math.MaxInt64, N: 3}); !errors.Is(err, ErrOverflow) {
 		t.Error("a bound that overflows was given")
+	}
+	p.Request = math.MaxInt64
+	if _, err := p.Cost(Usage{Input: 1000}); !errors.Is(err, ErrOverflow) {
+		t.Error("a fee that overflows was added")
+	}
+}
+
+// Pain 25 (headroomlabs-ai/headroom#3032): what nobody told is guessed, never less than the full price, and says so.
+func TestUnknownPricesAreGuessed(t *testing.T) {
+	p := Flat(1_000_000, 2_000_000)
+	for _, tt := range []struct {
+		usage   Usage
+		want    Nanodollars
+		guesses bool
+	}{
+		{Usage{Input: 1, Output: 1, Reasoning: 1, ImageInput: 1}, 6000, false},
+		{Usage{CacheRead: 1}, 1000, true}, {Usage{CacheWrite: 1}, 1000, true}, {Usage{CacheWrite1h: 1}, 1000, true},
+		{Usage{AudioInput: 1}, 1000, true}, {Usage{AudioOutput: 1}, 2000, true},
+	} {
+		if got, err := p.Cost(tt.usage); err != nil || got != tt.want || p.Guesses(tt.usage) != tt.guesses {
+			t.Errorf("%+v costs %s, %v, guessed %v; want %s, guessed %v", tt.usage, got, err, p.Guesses(tt.usage), tt.want, tt.guesses)
+		}
+	}
+	if told, err := parse(`{"id":"p/x","in":"1","out":"2","cache_write":"1.25"}`); err != nil || told.Arms()[0].Prices.CacheWrite1h != 1_250_000 {
+		t.Errorf("an hour in the cache costs less than five minutes: %+v, %v", told, err)
 	}
 }
 

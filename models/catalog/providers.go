@@ -11,6 +11,7 @@ type Provider struct {
 }
 
 // Providers returns the known OpenAI-compatible vendors. A base URL ends where /chat/completions is appended.
+// Vendors of which the catalog has arms and this list no address (Azure, Bedrock, Vertex AI) need one of their user's own.
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
@@ -25,6 +26,14 @@ func Providers() []Provider {
 		{"deepinfra", "https://api.deepinfra.com/v1/openai", []string{"DEEPINFRA_API_KEY"}, ""},
 		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}, ""},
 		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}, ""},
+		{"google", "https://generativelanguage.googleapis.com/v1beta/openai", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
+		{"alibaba", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", []string{"DASHSCOPE_API_KEY"}, ""},
+		{"cohere", "https://api.cohere.ai/compatibility/v1", []string{"COHERE_API_KEY"}, ""},
+		{"minimax", "https://api.minimax.io/v1", []string{"MINIMAX_API_KEY"}, ""},
+		{"stepfun", "https://api.stepfun.com/v1", []string{"STEPFUN_API_KEY"}, ""},
+		{"upstage", "https://api.upstage.ai/v1/solar", []string{"UPSTAGE_API_KEY"}, ""},
+		{"xiaomi", "https://api.xiaomimimo.com/v1", []string{"XIAOMI_API_KEY"}, ""},
+		{"inception", "https://api.inceptionlabs.ai/v1", []string{"INCEPTION_API_KEY"}, ""},
 		{"openrouter", "https://openrouter.ai/api/v1", []string{"OPENROUTER_API_KEY"}, ""},
 	}
 }

@@ -7,7 +7,7 @@ func Simulated() []Arm {
 		return Arm{
 			ID: ArmID("sim/" + name), BaseModel: "sim/" + name, Tier: tier, Simulated: true,
 			ContextTokens: 128_000, MaxOutputTokens: 8_192, Capabilities: Tools | JSONSchema,
-			Prices: Prices{Known: true, Input: input, Output: output, CacheRead: input, CacheWrite: input},
+			Prices: Flat(input, output),
 		}
 	}
 	return []Arm{

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Catalog is a set of arms by name. It never changes, so that many requests may read one while another takes its
@@ -19,11 +20,19 @@ type Catalog struct {
 	version  string
 }
 
-// Evidence says where the facts about an arm come from.
+// Evidence is what is known of an arm beside what requests need: where the facts come from and what will change.
 type Evidence struct {
-	// Sources agree with the prices; Disputed names the fields on which they differ.
+	// Sources agree with the prices; Disputed holds, by field, what each source says where they differ.
 	Sources  []string
-	Disputed []string
+	Disputed map[string]map[string]string
+	// Released is the day or month on which the model came out, Ends the day on which its provider ends it.
+	Released string
+	Ends     string
+	// Cannot are the capabilities that the arm is known to lack. What is neither there nor in Arm.Capabilities is unknown.
+	Cannot Capability
+	// Changes are prices that hold from a day on, in order. Those whose day has come are in the arm already once On was
+	// asked.
+	Changes []Change
 }
 
 // New makes a catalog of the arms given. Where a name is there twice, the last one counts.
@@ -55,7 +64,7 @@ func (c *Catalog) Lookup(id ArmID) (*Arm, bool) {
 // Arms returns all arms, sorted by name. This is what "catalog order" means.
 func (c *Catalog) Arms() []Arm { return slices.Clone(c.arms) }
 
-// Evidence returns where the facts about an arm come from, nothing where an override replaced them.
+// Evidence returns what else is known of an arm.
 func (c *Catalog) Evidence(id ArmID) Evidence { return c.evidence[id] }
 
 // Version is a digest of all arms: equal facts, equal version.
@@ -74,6 +83,53 @@ func (c *Catalog) With(overrides []Arm) *Catalog {
 		delete(evidence, a.ID)
 	}
 	return build(slices.Collect(maps.Values(merged)), evidence)
+}
+
+// Over returns a catalog in which the arms of over have replaced those of the same name, with their evidence, or joined.
+func (c *Catalog) Over(over *Catalog) *Catalog {
+	merged := c.With(over.arms)
+	maps.Copy(merged.evidence, over.evidence)
+	return merged
+}
+
+// On returns the catalog as it is on a day: every price change whose day has come is in force, and what has ended is
+// deprecated.
+func (c *Catalog) On(now time.Time) *Catalog {
+	day, arms := now.UTC().Format(time.DateOnly), slices.Clone(c.arms)
+	for i := range arms {
+		v := c.evidence[arms[i].ID]
+		for _, change := range v.Changes {
+			if change.From <= day {
+				arms[i].Prices = change.Prices
+			}
+		}
+		if v.Ends != "" && v.Ends <= day {
+			arms[i].Deprecated = true
+		}
+	}
+	return build(arms, c.evidence)
+}
+
+// NextChange is the next day on which On will say something else of one of the arms; zero where there is none.
+func (c *Catalog) NextChange(now time.Time, arms []Arm) time.Time {
+	day, next := now.UTC().Format(time.DateOnly), ""
+	for i := range arms {
+		v := c.evidence[arms[i].ID]
+		days := []string{v.Ends}
+		for _, change := range v.Changes {
+			days = append(days, change.From)
+		}
+		for _, d := range days {
+			if d > day && (next == "" || d < next) {
+				next = d
+			}
+		}
+	}
+	at, err := time.Parse(time.DateOnly, next)
+	if err != nil { // there is none
+		return time.Time{}
+	}
+	return at
 }
 
 // What Nearest looks at: a name comes from a client, and the work is its length times the catalog's.

@@ -87,22 +87,38 @@ func (a *Arm) Scored(source string, score float64) {
 }
 
 // WatchHolds registers the gauge of open holds. The function is asked at every scrape and returns the open holds of
-// each scope ("key", "team", …). Call it once.
+// WatchHolds shows how many holds are open, by scope, whenever somebody looks.
 func (m *Metrics) WatchHolds(open func() map[string]int) {
-	m.registry.MustRegister(&holds{
-		open: open, desc: prometheus.NewDesc("tradewind_budget_holds", "Open holds.", []string{"scope"}, nil),
+	m.watch("budget_holds", "Open holds.", "scope", func() map[string]float64 {
+		out := map[string]float64{}
+		for scope, n := range open() {
+			out[scope] = float64(n)
+		}
+		return out
 	})
 }
 
-type holds struct {
-	open func() map[string]int
+// WatchPriceAges shows the age of each provider's oldest price in seconds, whenever somebody looks.
+func (m *Metrics) WatchPriceAges(ages func() map[string]float64) {
+	m.watch("price_age_seconds", "Age of the oldest price that is served.", "provider", ages)
+}
+
+func (m *Metrics) watch(name, help, label string, read func() map[string]float64) {
+	m.registry.MustRegister(&watched{read: read, desc: prometheus.NewDesc("tradewind_"+name, help, []string{label}, nil)})
+}
+
+// watched is a gauge that is asked for its values when it is collected.
+type watched struct {
+	read func() map[string]float64
 	desc *prometheus.Desc
 }
 
-func (h *holds) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
+// Describe implements prometheus.Collector.
+func (w *watched) Describe(ch chan<- *prometheus.Desc) { ch <- w.desc }
 
-func (h *holds) Collect(ch chan<- prometheus.Metric) {
-	for scope, n := range h.open() {
-		ch <- prometheus.MustNewConstMetric(h.desc, prometheus.GaugeValue, float64(n), scope)
+// Collect implements prometheus.Collector.
+func (w *watched) Collect(ch chan<- prometheus.Metric) {
+	for label, v := range w.read() {
+		ch <- prometheus.MustNewConstMetric(w.desc, prometheus.GaugeValue, v, label)
 	}
 }

@@ -48,6 +48,7 @@ type Metrics struct {
 	unpriced   *prometheus.CounterVec
 	rejections *prometheus.CounterVec
 	segments   prometheus.Counter
+	config     prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with reg, or with a registry of its own where reg is nil. It panics where reg
@@ -95,6 +96,7 @@ func (m *Metrics) registerRouting() {
 	promoted := m.counters("router_promotions_total", "Promoted artifacts that a running server took into service or refused.", "result")
 	m.promoted = [2]prometheus.Counter{promoted.WithLabelValues("taken"), promoted.WithLabelValues("refused")}
 	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
+	m.config = m.gauges("config_last_reload_successful", "1 where the configuration was taken the last time that it was read.").WithLabelValues()
 	m.segments = m.counters("log_segments_written_total", "Journal segments closed.").WithLabelValues()
 }
 
@@ -235,6 +237,14 @@ func (m *Metrics) RouterTaken() { m.promoted[0].Inc() }
 
 // RouterRefused counts a promoted artifact that could not be used; the one before serves on.
 func (m *Metrics) RouterRefused() { m.promoted[1].Inc() }
+
+// ConfigReloaded says whether the configuration was taken the last time that it was read.
+func (m *Metrics) ConfigReloaded(taken bool) {
+	m.config.Set(0)
+	if taken {
+		m.config.Set(1)
+	}
+}
 
 // SetBuild names the running program.
 func (m *Metrics) SetBuild(version string) {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 )
 
 // prefixMin is the shortest beginning of a secret that counts as telling it: vendors echo keys cut short, and eight
@@ -80,21 +81,26 @@ func cut(s, form string) string {
 // Handler is a slog.Handler that redacts before it hands on.
 type Handler struct {
 	inner    slog.Handler
-	redactor *Redactor
+	redactor *atomic.Pointer[Redactor] // shared with those that WithAttrs and WithGroup make
 }
 
 // NewHandler wraps inner: no message or attribute that goes through it tells one of the secrets, and attributes that
 // are named after a credential (authorization, api_key, …) lose their value whatever it is.
 func NewHandler(inner slog.Handler, secrets ...Secret) *Handler {
-	return &Handler{inner: inner, redactor: NewRedactor(secrets...)}
+	h := &Handler{inner: inner, redactor: &atomic.Pointer[Redactor]{}}
+	h.SetSecrets(secrets...)
+	return h
 }
+
+// SetSecrets replaces the secrets that are known from now on, in every handler that was made of this one.
+func (h *Handler) SetSecrets(secrets ...Secret) { h.redactor.Store(NewRedactor(secrets...)) }
 
 // Enabled asks the inner handler.
 func (h *Handler) Enabled(ctx context.Context, l slog.Level) bool { return h.inner.Enabled(ctx, l) }
 
 // Handle redacts the record and hands it on.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
-	clean := slog.NewRecord(r.Time, r.Level, h.redactor.Redact(r.Message), r.PC)
+	clean := slog.NewRecord(r.Time, r.Level, h.redactor.Load().Redact(r.Message), r.PC)
 	r.Attrs(func(a slog.Attr) bool {
 		clean.AddAttrs(h.attr(a))
 		return true
@@ -123,7 +129,7 @@ func (h *Handler) attr(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	switch v.Kind() {
 	case slog.KindString:
-		return slog.String(a.Key, h.redactor.Redact(v.String()))
+		return slog.String(a.Key, h.redactor.Load().Redact(v.String()))
 	case slog.KindGroup:
 		members := v.Group()
 		clean := make([]any, len(members))
@@ -132,7 +138,7 @@ func (h *Handler) attr(a slog.Attr) slog.Attr {
 		}
 		return slog.Group(a.Key, clean...)
 	case slog.KindAny:
-		return slog.String(a.Key, h.redactor.Redact(text(v.Any())))
+		return slog.String(a.Key, h.redactor.Load().Redact(text(v.Any())))
 	}
 	return slog.Attr{Key: a.Key, Value: v}
 }

@@ -51,9 +51,9 @@ func (o *Options) Validate() error {
 // Pool makes attempts at arms and remembers how they fare. It is safe for concurrent use.
 type Pool struct {
 	o    Options
-	arms sync.Map // catalog.ArmID → *state
+	arms *sync.Map // catalog.ArmID → *state
 
-	retries retries
+	retries *retries
 
 	// mu guards rng, and that no two arms are degraded at once. It is taken before that of an arm.
 	mu  sync.Mutex
@@ -82,9 +82,19 @@ func New(o Options) (*Pool, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Pool{o: o, rng: rand.New(rand.NewPCG(o.Seed, 0))}
+	p := &Pool{o: o, arms: &sync.Map{}, retries: &retries{}, rng: rand.New(rand.NewPCG(o.Seed, 0))}
 	p.retries.fifths.Store(5 * retriesAtFirst)
 	return p, nil
+}
+
+// Renew makes a pool with other options that knows all that this one has seen and goes on to learn with it. Requests
+// that have begun end in the pool that they began in.
+func (p *Pool) Renew(o Options) (*Pool, error) {
+	n, err := New(o)
+	if err == nil {
+		n.arms, n.retries = p.arms, p.retries
+	}
+	return n, err
 }
 
 // Plan is one request: the arms that may answer it, in order.

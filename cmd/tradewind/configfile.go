@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+const (
+	// secretBytesMax bounds a file that holds a secret.
+	secretBytesMax = 64 << 10
+	// problemsMax is how many mistakes of one file are told.
+	problemsMax = 50
+)
+
+// problem is one mistake in a configuration file.
+type problem struct {
+	Line int
+	Text string
+}
+
+// problems is every mistake that was found in a file, in its order.
+type problems []problem
+
+// Error lists them, one a line.
+func (p problems) Error() string {
+	var lines []string
+	for _, x := range p {
+		lines = append(lines, fmt.Sprintf("line %d: %s", x.Line, x.Text))
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// parseConfig reads a file: it substitutes variables in values, never in the text, so that a variable's value cannot
+// change the structure; it lists every key that is not known, with the nearest that is; then it decodes.
+func parseConfig(c *config, text []byte, getenv func(string) string) error {
+	body, err := parseYAML(text)
+	if body == nil || err != nil {
+		return err
+	}
+	r := configReader{getenv: getenv}
+	r.values(body)
+	r.check(body, reflect.TypeFor[config]())
+	c.files = append(c.files, r.files...)
+	if len(r.problems) > 0 {
+		return r.problems
+	}
+	// The library takes a time that it cannot parse for no time at all: a key would never expire.
+	decoder := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(parseTime), yaml.CustomUnmarshaler(parseBool))
+	if err := decoder.DecodeFromNode(body, c); err != nil {
+		return yamlError(err)
+	}
+	return nil
+}
+
+// parseYAML reads the one document of a file; nil where it is empty.
+func parseYAML(text []byte) (ast.Node, error) {
+	f, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, yamlError(err)
+	}
+	var body ast.Node
+	for _, doc := range f.Docs {
+		switch {
+		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
+		case body != nil:
+			return nil, problems{{doc.Body.GetToken().Position.Line, "a second document begins; only one is read"}}
+		default:
+			body = doc.Body
+		}
+	}
+	return body, nil
+}
+
+// yamlPlace is how the library writes a position.
+var yamlPlace = regexp.MustCompile(`^\[(\d+):(\d+)\] `)
+
+// yamlError is the library's error without the lines around it, which may hold a key.
+func yamlError(err error) error {
+	return errors.New(yamlPlace.ReplaceAllString(yaml.FormatError(err, false, false), "line $1, column $2: "))
+}
+
+func parseTime(t *time.Time, text []byte) error {
+	s := strings.Trim(string(bytes.TrimSpace(text)), `"'`)
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if parsed, err := time.Parse(layout, s); err == nil {
+			*t = parsed
+			return nil
+		}
+	}
+	return errors.New("a time must be written as 2026-12-31 or 2026-12-31T23:59:59Z")
+}
+
+// parseBool reads a truth that may have come from a variable, and so be text.
+func parseBool(b *bool, text []byte) error {
+	switch strings.Trim(string(bytes.TrimSpace(text)), `"'`) {
+	case "true":
+		*b = true
+	case "false":
+		*b = false
+	default:
+		return errors.New("true or false is wanted")
+	}
+	return nil
+}
+
+// configReader walks a parsed file before it is decoded.
+type configReader struct {
+	getenv   func(string) string
+	files    []string
+	problems problems
+	// unknown, where set, is told of keys that nobody reads, in place of problems.
+	unknown func(line int, name string)
+}
+
+func (r *configReader) problem(n ast.Node, format string, args ...any) {
+	if len(r.problems) < problemsMax {
+		r.problems = append(r.problems, problem{n.GetToken().Position.Line, fmt.Sprintf(format, args...)})
+	}
+}
+
+// values substitutes in every value below n. Keys stay as they are.
+func (r *configReader) values(n ast.Node) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			r.values(v.Value)
+		}
+	case *ast.MappingValueNode:
+		r.values(n.Value)
+	case *ast.SequenceNode:
+		for _, v := range n.Values {
+			r.values(v)
+		}
+	case *ast.AnchorNode:
+		r.values(n.Value)
+	case *ast.TagNode:
+		r.values(n.Value)
+	case *ast.LiteralNode:
+		r.values(n.Value)
+	case *ast.StringNode:
+		if value := r.value(n, n.Value); value != n.Value {
+			n.Value, n.Token.Origin = value, strconv.Quote(value) // quoted, it stays one value wherever the library looks
+		}
+	}
+}
+
+// value replaces os.environ/NAME, env.NAME and file:/path, each as a whole value, and ${NAME} and ${NAME:-default}
+// anywhere in it.
+func (r *configReader) value(n ast.Node, s string) string {
+	for _, prefix := range [...]string{"os.environ/", "env."} {
+		if name, ok := strings.CutPrefix(s, prefix); ok {
+			value := r.getenv(name)
+			if value == "" {
+				r.problem(n, "the variable %s is not set", name)
+			}
+			return value
+		}
+	}
+	if path, ok := strings.CutPrefix(s, "file:"); ok && strings.HasPrefix(path, "/") {
+		r.files = append(r.files, path)
+		text, err := readLimited(path, secretBytesMax)
+		if err != nil {
+			r.problem(n, "%v", err)
+		}
+		return strings.TrimRight(string(text), "\r\n")
+	}
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(s, "${")
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		expr, tail, closed := strings.Cut(after, "}")
+		if !closed {
+			r.problem(n, "%q has no closing brace", s)
+			return s
+		}
+		name, fallback, hasDefault := strings.Cut(expr, ":-")
+		value := r.getenv(name)
+		if value == "" && !hasDefault {
+			r.problem(n, "the variable %s is not set; set it or write ${%s:-default}", name, name)
+		}
+		if value == "" {
+			value = fallback
+		}
+		out.WriteString(value)
+		s = tail
+	}
+}
+
+// check looks for keys that nobody reads, and for values that cannot be read, below n.
+func (r *configReader) check(n ast.Node, t reflect.Type) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		r.check(n.Value, t)
+	case *ast.TagNode:
+		r.check(n.Value, t)
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			r.checkPair(v, t)
+		}
+	case *ast.MappingValueNode:
+		r.checkPair(n, t)
+	case *ast.SequenceNode:
+		if t.Kind() == reflect.Slice {
+			for _, v := range n.Values {
+				r.check(v, t.Elem())
+			}
+		}
+	case ast.ScalarNode:
+		if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok && t != reflect.TypeFor[time.Time]() {
+			if err := u.UnmarshalText([]byte(fmt.Sprint(n.GetValue()))); err != nil {
+				r.problem(n, "%v", err)
+			}
+		}
+	}
+}
+
+func (r *configReader) checkPair(v *ast.MappingValueNode, t reflect.Type) {
+	if v.Key.Type() == ast.MergeKeyType {
+		r.check(v.Value, t)
+		return
+	}
+	switch t.Kind() {
+	case reflect.Map:
+		r.check(v.Value, t.Elem())
+	case reflect.Struct:
+		fields := configFields(t)
+		name := v.Key.GetToken().Value
+		for _, f := range fields {
+			if f.name == name {
+				r.check(v.Value, f.typ)
+				return
+			}
+		}
+		if r.unknown != nil {
+			r.unknown(v.Key.GetToken().Position.Line, name)
+			return
+		}
+		r.problem(v.Key, "unknown key %q%s", name, nearestKey(name, fields))
+	}
+}
+
+// nearestKey suggests the key that was meant, where one is near.
+func nearestKey(name string, fields []configField) string {
+	if len(name) > 64 {
+		return ""
+	}
+	best, edits := "", 0
+	for _, f := range fields {
+		if d := catalog.Edits(name, f.name); 2*d <= max(len(name), len(f.name)) && (best == "" || d < edits) {
+			best, edits = f.name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
+}
+
+// configField is one key of a struct of the configuration.
+type configField struct {
+	name      string
+	typ       reflect.Type
+	doc, enum string
+}
+
+// configFields lists the keys of a struct; those of an inlined one are its own.
+func configFields(t reflect.Type) (fields []configField) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case option == "inline":
+			fields = append(fields, configFields(f.Type)...)
+		case name != "" && name != "-":
+			fields = append(fields, configField{name, f.Type, f.Tag.Get("doc"), f.Tag.Get("enum")})
+		}
+	}
+	return fields
+}

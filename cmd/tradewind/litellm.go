@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+type configImportCmd struct {
+	From string `help:"Whose configuration it is." enum:"litellm" required:"" placeholder:"litellm"`
+	File string `arg:"" help:"The configuration to import." type:"path"`
+}
+
+// Run imports. What cannot be carried over is listed on standard error, never dropped silently.
+func (c *configImportCmd) Run(m *Main) error {
+	text, err := readLimited(c.File, configBytesMax)
+	if err != nil {
+		return err
+	}
+	out, left, err := importLiteLLM(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.File, err)
+	}
+	for _, l := range left {
+		fmt.Fprintf(m.Stderr, "not carried over: %s\n", l)
+	}
+	fmt.Fprintf(m.Stderr, "%d things were not carried over; check the result with tradewind doctor --config FILE\n", len(left))
+	_, err = m.Stdout.Write(out)
+	return err
+}
+
+// litellmConfig is what is understood of LiteLLM's configuration. Every key that is not here is listed.
+type litellmConfig struct {
+	Models  []litellmModel `yaml:"model_list"`
+	Router  litellmRouter  `yaml:"router_settings"`
+	General struct {
+		MasterKey string `yaml:"master_key"`
+	} `yaml:"general_settings"`
+	Settings struct {
+		Fallbacks      []map[string][]string `yaml:"fallbacks"`
+		WindowFallback []map[string][]string `yaml:"context_window_fallbacks"`
+		Retries        *int                  `yaml:"num_retries"`
+		Timeout        *float64              `yaml:"request_timeout"`
+		MaxBudget      *float64              `yaml:"max_budget"`
+		BudgetDuration string                `yaml:"budget_duration"`
+	} `yaml:"litellm_settings"`
+}
+
+type litellmRouter struct {
+	Fallbacks      []map[string][]string `yaml:"fallbacks"`
+	WindowFallback []map[string][]string `yaml:"context_window_fallbacks"`
+	Retries        *int                  `yaml:"num_retries"`
+	Timeout        *float64              `yaml:"timeout"`
+	Strategy       string                `yaml:"routing_strategy"`
+	Aliases        map[string]string     `yaml:"model_group_alias"`
+}
+
+type litellmModel struct {
+	Name   string `yaml:"model_name"`
+	Params struct {
+		Model   string       `yaml:"model"`
+		APIBase string       `yaml:"api_base"`
+		APIKey  string       `yaml:"api_key"`
+		Price   litellmPrice `yaml:",inline"`
+	} `yaml:"litellm_params"`
+	Info struct {
+		Price     litellmPrice `yaml:",inline"`
+		MaxInput  int          `yaml:"max_input_tokens"`
+		MaxOutput int          `yaml:"max_output_tokens"`
+		Mode      string       `yaml:"mode"`
+		Tools     *bool        `yaml:"supports_function_calling"`
+		Vision    *bool        `yaml:"supports_vision"`
+		Schema    *bool        `yaml:"supports_response_schema"`
+		Audio     *bool        `yaml:"supports_audio_input"`
+		PDF       *bool        `yaml:"supports_pdf_input"`
+		Reasoning *bool        `yaml:"supports_reasoning"`
+	} `yaml:"model_info"`
+}
+
+type litellmPrice struct {
+	In         *float64 `yaml:"input_cost_per_token"`
+	Out        *float64 `yaml:"output_cost_per_token"`
+	CacheRead  *float64 `yaml:"cache_read_input_token_cost"`
+	CacheWrite *float64 `yaml:"cache_creation_input_token_cost"`
+}
+
+// litellmImport gathers the result.
+type litellmImport struct {
+	known     *catalog.Catalog
+	providers []*importedProvider
+	// arms are the models of each name of the list, in its order.
+	names     []string
+	arms      map[string][]string
+	fallbacks map[string][]string
+	left      []string
+}
+
+type importedProvider struct {
+	name, base, key string
+	models          yaml.MapSlice // by name, so that one is there once
+	all             bool
+}
+
+func (i *litellmImport) leave(format string, args ...any) {
+	i.left = append(i.left, fmt.Sprintf(format, args...))
+}
+
+// importLiteLLM turns a configuration of LiteLLM into one of ours and lists what was left out. References to variables
+// (os.environ/NAME) stay what they are.
+func importLiteLLM(text []byte) (out []byte, left []string, err error) {
+	body, err := parseYAML(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if body == nil {
+		return nil, nil, errors.New("the file is empty")
+	}
+	var in litellmConfig
+	i := litellmImport{arms: map[string][]string{}, fallbacks: map[string][]string{}}
+	if i.known, err = catalog.Default(); err != nil {
+		return nil, nil, err
+	}
+	r := configReader{unknown: func(line int, path string) { i.leave("line %d: %s", line, path) }}
+	r.check(body, reflect.TypeFor[litellmConfig]())
+	if err := yaml.NewDecoder(bytes.NewReader(nil), yaml.CustomUnmarshaler(parseBool)).DecodeFromNode(body, &in); err != nil {
+		return nil, nil, yamlError(err)
+	}
+	for n := range in.Models {
+		i.model(&in.Models[n])
+	}
+	if len(i.providers) == 0 {
+		return nil, i.left, errors.New("no model of its model_list can be carried over: " + strings.Join(i.left, "; "))
+	}
+	i.fallback(&in)
+	var doc yaml.MapSlice
+	doc = append(doc, yaml.MapItem{Key: "providers", Value: i.providerList()})
+	if aliases := i.aliases(&in); len(aliases) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "aliases", Value: aliases})
+	}
+	if len(i.fallbacks) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "fallbacks", Value: i.fallbacks})
+	}
+	if routing := i.routing(&in); len(routing) > 0 {
+		doc = append(doc, yaml.MapItem{Key: "routing", Value: routing})
+	}
+	doc = append(doc, i.keys(&in)...)
+	out, err = yaml.Marshal(doc)
+	return out, i.left, err
+}
+
+// model takes one deployment of the list.
+func (i *litellmImport) model(m *litellmModel) {
+	provider, name, ok := strings.Cut(m.Params.Model, "/")
+	if !ok {
+		if provider, name = i.providerOf(m.Params.Model), m.Params.Model; provider == "" {
+			i.leave("model %s: nobody knows the provider of %q", m.Name, m.Params.Model)
+			return
+		}
+	}
+	if m.Info.Mode != "" && m.Info.Mode != "chat" {
+		i.leave("model %s: it is for %s, not chat", m.Name, m.Info.Mode)
+		return
+	}
+	p, why := i.provider(provider, m.Params.APIBase, m.Params.APIKey)
+	if p == nil {
+		i.leave("model %s (%s): %s", m.Name, m.Params.Model, why)
+		return
+	}
+	if name == "*" {
+		p.all = true
+		return
+	}
+	if id := catalog.ArmID(p.name + "/" + name); id.Validate() != nil || strings.Contains(name, "*") {
+		i.leave("model %s: %q is no name of one model", m.Name, m.Params.Model)
+		return
+	}
+	if !slices.ContainsFunc(p.models, func(item yaml.MapItem) bool { return item.Key == name }) {
+		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name)})
+	}
+	if i.arms[m.Name] == nil {
+		i.names = append(i.names, m.Name)
+	}
+	if id := p.name + "/" + name; !slices.Contains(i.arms[m.Name], id) {
+		i.arms[m.Name] = append(i.arms[m.Name], id)
+	}
+}
+
+// providerOf is the vendor of a model without a prefix, as the catalog knows it.
+func (i *litellmImport) providerOf(model string) string {
+	for _, v := range catalog.Providers() {
+		if _, ok := i.known.Lookup(catalog.ArmID(v.Name + "/" + model)); ok {
+			return v.Name
+		}
+	}
+	for _, a := range i.known.Arms() {
+		if a.ID.Model() == model {
+			return a.ID.Provider()
+		}
+	}
+	return ""
+}
+
+// compatible are names under which LiteLLM calls any server that speaks OpenAI's protocol, with the end of its address.
+var compatible = map[string]string{
+	"openai": "", "custom_openai": "", "openai_like": "", "hosted_vllm": "", "vllm": "", "lm_studio": "", "llamafile": "", "litellm_proxy": "",
+	"ollama": "/v1", "ollama_chat": "/v1", "azure": "/openai/v1",
+}
+
+// provider finds or makes the provider of a deployment. Two keys or addresses of one vendor are two providers.
+func (i *litellmImport) provider(theirs, base, key string) (*importedProvider, string) {
+	name := catalog.ForeignProvider(theirs)
+	suffix, speaks := compatible[theirs]
+	vendor := slices.ContainsFunc(catalog.Providers(), func(v catalog.Provider) bool { return v.Name == name })
+	if variable, ok := strings.CutPrefix(base, "os.environ/"); ok {
+		base = "${" + variable + "}"
+	}
+	switch base = strings.TrimSuffix(base, "/"); {
+	case base != "" && (speaks || vendor):
+		if !strings.HasSuffix(base, suffix) {
+			base += suffix
+		}
+		host := hostName(base)
+		if theirs != "azure" && speaks && host != "api.openai.com" { // not the vendor whose facts the catalog has
+			name = host
+		}
+		if name == "" {
+			return nil, "its api_base is a variable, which gives no name: write the provider yourself"
+		}
+	case base != "":
+		return nil, "an api_base of a provider whose protocol is not spoken yet"
+	case !vendor:
+		return nil, "its provider's protocol is not spoken yet"
+	}
+	taken := 0
+	for _, p := range i.providers {
+		if p.base == base && p.key == key && (p.name == name || strings.HasPrefix(p.name, name+"-")) {
+			return p, ""
+		}
+		if p.name == name || strings.HasPrefix(p.name, name+"-") {
+			taken++
+		}
+	}
+	if taken > 0 {
+		name = fmt.Sprintf("%s-%d", name, taken+1)
+		if base == "" { // only a vendor's own name brings its address
+			for _, v := range catalog.Providers() {
+				if v.Name == catalog.ForeignProvider(theirs) {
+					base = v.BaseURL
+				}
+			}
+		}
+	}
+	p := &importedProvider{name: name, base: base, key: key}
+	i.providers = append(i.providers, p)
+	return p, ""
+}
+
+// hostName makes a provider's name of an address.
+func hostName(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(u.Host))
+}

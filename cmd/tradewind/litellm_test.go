@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+const litellmExample = `
+model_list:
+  - model_name: smart
+    litellm_params: {model: openai/gpt-5, api_key: os.environ/OPENAI_API_KEY, rpm: 100}
+    model_info: {supports_vision: false, max_input_tokens: 1000}
+  - model_name: smart
+    litellm_params: {model: azure/my-gpt-5, api_base: os.environ/AZURE_API_BASE, api_key: os.environ/AZURE_API_KEY, api_version: "2024-02-01"}
+    model_info: {input_cost_per_token: 1.25e-06, output_cost_per_token: 1e-05, cache_read_input_token_cost: 1.25e-07}
+  - model_name: gpt-5-mini
+    litellm_params: {model: gpt-5-mini, api_key: os.environ/OPENAI_API_KEY}
+  - model_name: second-key
+    litellm_params: {model: openai/gpt-5-mini, api_key: os.environ/OPENAI_API_KEY_B}
+  - model_name: local
+    litellm_params: {model: ollama/llama3:8b, api_base: "http://localhost:11434"}
+    model_info: {input_cost_per_token: 0, output_cost_per_token: 0, supports_function_calling: true}
+  - model_name: house
+    litellm_params: {model: openai/ours, api_base: "http://10.0.0.7:8000/v1", api_key: none}
+  - model_name: "mistral/*"
+    litellm_params: {model: "mistral/*", api_key: os.environ/MISTRAL_API_KEY}
+  - model_name: bed
+    litellm_params: {model: bedrock/anthropic.claude-sonnet-5, aws_region_name: us-east-1}
+  - model_name: ear
+    litellm_params: {model: openai/whisper-1}
+    model_info: {mode: audio_transcription}
+  - model_name: nobody
+    litellm_params: {model: no-such-model}
+router_settings:
+  routing_strategy: simple-shuffle
+  num_retries: 5
+  timeout: 120
+  fallbacks: [{smart: [gpt-5-mini, bed]}, {bed: [smart]}]
+  context_window_fallbacks: [{gpt-5-mini: [smart]}]
+  model_group_alias: {clever: smart, gone: bed}
+  allowed_fails: 3
+litellm_settings:
+  drop_params: true
+  callbacks: [prometheus]
+  max_budget: 100.5
+  budget_duration: 30d
+general_settings:
+  master_key: os.environ/LITELLM_MASTER_KEY
+  database_url: postgres://x
+environment_variables: {FOO: bar}
+`
+
+func TestImportLiteLLM(t *testing.T) {
+	stdout, stderr, code := command(t, nil, "", "config", "import", "--from", "litellm", write(t, "litellm.yaml", litellmExample))
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	e := env{"OPENAI_API_KEY": "sk-openai-0123456789", "OPENAI_API_KEY_B": "sk-openai-b-0123456789", "AZURE_API_BASE": "https://x.openai.azure.com",
+		"AZURE_API_KEY": "azure-0123456789", "MISTRAL_API_KEY": "mistral-0123456789", "LITELLM_MASTER_KEY": "sk-master-0123456789"}
+	file := write(t, "tradewind.yaml", stdout)
+	c, err := loadConfig(file, e.get, func(*config) {})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	if by, code := examined(t, e, "--config", file, "--offline", "--data-dir", t.TempDir()); code != 0 {
+		t.Errorf("doctor: %v\n%s", by, stdout)
+	}
+	contains(t, "the configuration", stdout, "name: openai\n", "name: azure\n", "base_url: ${AZURE_API_BASE}/openai/v1", "name: openai-2\n",
+		"base_url: https://api.openai.com/v1", "name: localhost-11434", "http://localhost:11434/v1", "llama3:8b", "name: 10.0.0.7-8000", "name: mistral\n",
+		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "context_tokens: 1000", "free: true",
+		"attempts: 3", "timeout_seconds: 120", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
+	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
+		if got := strings.Join(c.Aliases[name], " "); got != want {
+			t.Errorf("alias %s stands for %q, want %q", name, got, want)
+		}
+	}
+	if got := strings.Join(c.Fallbacks["smart"], " ") + ", " + strings.Join(c.Fallbacks["gpt-5-mini"], " "); got != "gpt-5-mini, smart" {
+		t.Errorf("fallbacks %s", got)
+	}
+	if c.Providers[0].APIKey.Reveal() != e["OPENAI_API_KEY"] || *c.Orgs[0].Budget.MonthUSD != 100.5 || c.Keys[0].Org != c.Orgs[0].Name {
+		t.Errorf("%+v", c)
+	}
+	for _, left := range []string{
+		"line 4: rpm", "line 7: api_version", "model bed (bedrock/anthropic.claude-sonnet-5): its provider's protocol", "model ear: it is for audio_transcription",
+		`model nobody: nobody knows the provider of "no-such-model"`, "aws_region_name", "routing_strategy simple-shuffle: availability", "num_retries 5",
+		"fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
+	} {
+		if !strings.Contains(stderr, left) {
+			t.Errorf("nobody is told of %q:\n%s", left, stderr)
+		}
+	}
+}
+
+func TestImportLiteLLMRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "is empty", "model_list: []": "no model", "model_list: 5": "line 1", "a: [": "line 1", "model_list: [{model_name: x, litellm_params: {model: nope}}]": "nobody knows the provider",
+	} {
+		_, stderr, code := command(t, nil, "", "config", "import", "--from", "litellm", write(t, "litellm.yaml", text+"\n"))
+		if code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %q, want %q", text, code, stderr, want)
+		}
+	}
+}
+
+// FuzzImportLiteLLM looks for panics, and for a result that our own parser refuses.
+func FuzzImportLiteLLM(f *testing.F) {
+	f.Add([]byte(litellmExample))
+	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
+	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 1<<16 {
+			return
+		}
+		out, _, err := importLiteLLM(text)
+		if err != nil || bytes.Contains(text, []byte("file:")) || bytes.Contains(text, []byte("${")) {
+			return
+		}
+		if err := parseConfig(&config{}, out, func(string) string { return "0123456789abcdef" }); err != nil {
+			t.Errorf("%q became a configuration that is refused: %v\n%s", text, err, out)
+		}
+	})
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+)
+
+// overrides is the entry of a model: its name alone, or what the list says of it.
+func (i *litellmImport) overrides(m *litellmModel, name string) any {
+	info := &m.Info
+	entry := yaml.MapSlice{{Key: "name", Value: name}}
+	set := func(key string, value any) { entry = append(entry, yaml.MapItem{Key: key, Value: value}) }
+	if info.MaxInput > 0 {
+		set("context_tokens", info.MaxInput)
+	}
+	if info.MaxOutput > 0 {
+		set("max_output_tokens", info.MaxOutput)
+	}
+	in, out := cmp.Or(info.Price.In, m.Params.Price.In), cmp.Or(info.Price.Out, m.Params.Price.Out)
+	switch {
+	case in == nil && out == nil:
+	case in == nil || out == nil:
+		i.leave("model %s: a price of input or output without the other", m.Name)
+	case *in == 0 && *out == 0:
+		set("free", true)
+	default:
+		for _, p := range [...]struct {
+			key string
+			usd *float64
+		}{
+			{"input_usd_per_mtok", in}, {"output_usd_per_mtok", out}, {"cache_read_usd_per_mtok", cmp.Or(info.Price.CacheRead, m.Params.Price.CacheRead)},
+			{"cache_write_usd_per_mtok", cmp.Or(info.Price.CacheWrite, m.Params.Price.CacheWrite)},
+		} {
+			if p.usd == nil {
+				continue
+			}
+			price, err := catalog.PerMillion(*p.usd * 1e6)
+			if err != nil || price == 0 {
+				i.leave("model %s: %s of %v USD a token", m.Name, p.key, *p.usd)
+				continue
+			}
+			set(p.key, yamlNumber(catalog.PerMTok(price).String()))
+		}
+	}
+	supports := yaml.MapSlice{}
+	for _, c := range [...]struct {
+		has  *bool
+		name catalog.Capability
+	}{
+		{info.Tools, catalog.Tools}, {info.Vision, catalog.Vision}, {info.Schema, catalog.JSONSchema}, {info.Audio, catalog.AudioInput},
+		{info.PDF, catalog.PDF}, {info.Reasoning, catalog.Reasoning},
+	} {
+		if c.has != nil {
+			supports = append(supports, yaml.MapItem{Key: c.name.String(), Value: *c.has})
+		}
+	}
+	if len(supports) > 0 {
+		set("supports", supports)
+	}
+	if len(entry) == 1 {
+		return name
+	}
+	return entry
+}
+
+// yamlNumber is a number that is written as it stands.
+type yamlNumber string
+
+// MarshalYAML writes the digits.
+func (n yamlNumber) MarshalYAML() ([]byte, error) { return []byte(n), nil }
+
+func (i *litellmImport) providerList() (list []yaml.MapSlice) {
+	for _, p := range i.providers {
+		item := yaml.MapSlice{{Key: "name", Value: p.name}}
+		if p.base != "" {
+			item = append(item, yaml.MapItem{Key: "base_url", Value: p.base})
+		}
+		if p.key != "" {
+			item = append(item, yaml.MapItem{Key: "api_key", Value: p.key})
+		}
+		if !p.all {
+			var models []any
+			for _, m := range p.models {
+				models = append(models, m.Value)
+			}
+			item = append(item, yaml.MapItem{Key: "models", Value: models})
+		}
+		list = append(list, item)
+	}
+	return list
+}
+
+// aliases are the names of the list that are no model's own, and those of the router.
+func (i *litellmImport) aliases(in *litellmConfig) (aliases yaml.MapSlice) {
+	for _, name := range i.names {
+		arms := i.arms[name]
+		if len(arms) == 1 && arms[0] == name {
+			continue
+		}
+		aliases = append(aliases, yaml.MapItem{Key: name, Value: arms})
+	}
+	for _, alias := range sortedKeys(in.Router.Aliases) {
+		target := in.Router.Aliases[alias]
+		switch {
+		case i.arms[target] == nil:
+			i.leave("alias %s: %s is not in the model_list, or was left out", alias, target)
+		case i.arms[alias] != nil:
+			i.leave("alias %s: it is a name of the model_list as well", alias)
+		default:
+			aliases = append(aliases, yaml.MapItem{Key: alias, Value: i.arms[target]})
+		}
+	}
+	return aliases
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// fallback takes both kinds of fallbacks: Tradewind itself tries only larger windows once one was too small.
+func (i *litellmImport) fallback(in *litellmConfig) {
+	for _, list := range [][]map[string][]string{in.Router.Fallbacks, in.Settings.Fallbacks, in.Router.WindowFallback, in.Settings.WindowFallback} {
+		for _, group := range list {
+			for _, name := range sortedKeys(group) {
+				if i.arms[name] == nil {
+					i.leave("fallbacks of %s: it is not in the model_list, or was left out", name)
+					continue
+				}
+				for _, to := range group[name] {
+					if i.arms[to] == nil {
+						i.leave("fallback %s of %s: it is not in the model_list, or was left out", to, name)
+					} else if !slices.Contains(i.fallbacks[name], to) {
+						i.fallbacks[name] = append(i.fallbacks[name], to)
+					}
+				}
+			}
+		}
+	}
+}
+
+func (i *litellmImport) routing(in *litellmConfig) (routing yaml.MapSlice) {
+	switch s := in.Router.Strategy; s {
+	case "":
+	case "latency-based-routing":
+		routing = append(routing, yaml.MapItem{Key: "strategy", Value: "latency"})
+	case "cost-based-routing":
+		routing = append(routing, yaml.MapItem{Key: "strategy", Value: "cost"})
+	default:
+		routing = append(routing, yaml.MapItem{Key: "strategy", Value: "availability"})
+		i.leave("router_settings.routing_strategy %s: availability stands in for it", s)
+	}
+	if n := cmp.Or(in.Router.Retries, in.Settings.Retries); n != nil {
+		attempts := min(max(*n, 0)+1, 3)
+		routing = append(routing, yaml.MapItem{Key: "attempts", Value: attempts})
+		if attempts != *n+1 {
+			i.leave("num_retries %d: at most 3 attempts are made, all models together", *n)
+		}
+	}
+	if t := cmp.Or(in.Router.Timeout, in.Settings.Timeout); t != nil {
+		seconds := min(*t, 3600)
+		if seconds > 0 {
+			routing = append(routing, yaml.MapItem{Key: "timeout_seconds", Value: seconds})
+		}
+		if seconds != *t || seconds <= 0 {
+			i.leave("timeout %v: it must be above 0 and at most 3600 seconds", *t)
+		}
+	}
+	return routing
+}
+
+// importedOrg owns the budget of a whole configuration.
+const importedOrg = "imported"
+
+// keys makes the master key a key of an organization that has the budget. LiteLLM keeps its other keys in its database.
+func (i *litellmImport) keys(in *litellmConfig) (doc yaml.MapSlice) {
+	budget := i.budget(in)
+	master := in.General.MasterKey
+	if master == "" {
+		if budget != nil {
+			i.leave("litellm_settings.max_budget: a budget needs a key, and there is no master_key")
+		}
+		return nil
+	}
+	if !strings.HasPrefix(master, "os.environ/") && len(master) < 16 {
+		i.leave("general_settings.master_key: it is shorter than 16 characters; make one that nobody guesses")
+		return nil
+	}
+	key := yaml.MapSlice{{Key: "name", Value: "master"}, {Key: "key", Value: master}}
+	if budget != nil {
+		key = append(key, yaml.MapItem{Key: "org", Value: importedOrg})
+		doc = append(doc, yaml.MapItem{Key: "orgs", Value: []any{yaml.MapSlice{{Key: "name", Value: importedOrg}, {Key: "budget_usd", Value: budget}}}})
+	}
+	return append(doc, yaml.MapItem{Key: "keys", Value: []any{key}})
+}
+
+func (i *litellmImport) budget(in *litellmConfig) yaml.MapSlice {
+	s := &in.Settings
+	if s.MaxBudget == nil {
+		return nil
+	}
+	window := map[string]string{"": "total", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}[s.BudgetDuration]
+	if window == "" {
+		i.leave("litellm_settings.max_budget: a budget is for a day, a week, a month or in total, not for %s", s.BudgetDuration)
+		return nil
+	}
+	if s.BudgetDuration != "" {
+		i.leave("litellm_settings.budget_duration %s: the %s of the calendar stands in for it", s.BudgetDuration, window)
+	}
+	return yaml.MapSlice{{Key: window, Value: yamlNumber(fmt.Sprint(*s.MaxBudget))}}
+}

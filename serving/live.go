@@ -1,0 +1,134 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+)
+
+// Settings are what may be replaced while requests are served. Those without a remark are required.
+type Settings struct {
+	// Arms are what may be served, in catalog order.
+	Arms           []catalog.Arm
+	CatalogVersion string
+	// Router routes over Arms.
+	Router *Router
+	Pool   *upstream.Pool
+	Auth   *governance.Authenticator
+	// Aliases are further names of models: each stands for one or several arms, by their ids or by the provider's name.
+	// They are resolved once, so an alias of an alias is an error. As auto/<alias> the router chooses among them.
+	Aliases map[string][]string
+	// Fallbacks are the models that stand in for a named one, in order, where the request lists none.
+	Fallbacks map[string][]string
+	// Strategy is in force where neither request nor key says anything; empty is balanced.
+	Strategy openai.Strategy
+	// Traffic is what the router may expect of prompts; empty is policy.KnownMix.
+	Traffic policy.Traffic
+	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
+	Epsilon float64
+}
+
+// Validate reports what is missing or out of range.
+func (s *Settings) Validate() error {
+	for name, missing := range map[string]bool{"Arms": len(s.Arms) == 0, "Router": s.Router == nil, "Pool": s.Pool == nil, "Auth": s.Auth == nil} {
+		if missing {
+			return fmt.Errorf("serving: Settings.%s is required", name)
+		}
+	}
+	if s.Epsilon < 0 || s.Epsilon > 1 {
+		return fmt.Errorf("serving: Epsilon is %v, want a share between 0 and 1", s.Epsilon)
+	}
+	if s.Strategy != "" && !s.Strategy.Known() {
+		return fmt.Errorf("serving: strategy %q is unknown", s.Strategy)
+	}
+	if !s.Traffic.Known() {
+		return fmt.Errorf("serving: traffic %q is unknown", s.Traffic)
+	}
+	for _, p := range s.Auth.Principals() {
+		if p.Strategy != "" && !openai.Strategy(p.Strategy).Known() {
+			return fmt.Errorf("serving: key %s: strategy %q is unknown", p.KeyID, p.Strategy)
+		}
+	}
+	return s.names()
+}
+
+// names checks that every alias and fallback names what is served.
+func (s *Settings) names() error {
+	for alias, models := range s.Aliases {
+		if len(models) == 0 {
+			return fmt.Errorf("serving: alias %q stands for no model", alias)
+		}
+		for _, m := range models {
+			if len(s.Router.matching(m)) == 0 {
+				return fmt.Errorf("serving: alias %q stands for %q, which is not served", alias, m)
+			}
+		}
+	}
+	for name, models := range s.Fallbacks {
+		for _, m := range append([]string{name}, models...) {
+			if len(s.Router.matching(m)) == 0 && s.Aliases[m] == nil {
+				return fmt.Errorf("serving: fallbacks of %q name %q, which is not served", name, m)
+			}
+		}
+	}
+	return nil
+}
+
+// live is the settings in force, with what follows from them. A round keeps the one it began with to its end.
+type live struct {
+	Settings
+	meters  map[catalog.ArmID]*telemetry.Arm
+	catalog *catalog.Catalog
+	chains  map[*governance.Principal][]ledger.AccountID
+}
+
+// Reload puts other settings into service, all of them or, where it returns an error, none. Requests that have begun
+// keep those they began with.
+func (g *Gateway) Reload(ctx context.Context, s Settings) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.Strategy == "" {
+		s.Strategy = openai.StrategyBalanced
+	}
+	l := &live{Settings: s, meters: map[catalog.ArmID]*telemetry.Arm{}, catalog: catalog.New(s.Arms), chains: map[*governance.Principal][]ledger.AccountID{}}
+	for i := range s.Arms {
+		id := s.Arms[i].ID
+		l.meters[id] = g.o.Metrics.Arm(id.Provider(), id.Model())
+	}
+	for _, p := range s.Auth.Principals() {
+		l.chains[p] = chain(p)
+	}
+	g.swap.Lock()
+	defer g.swap.Unlock()
+	if err := g.openBudgets(ctx, l); err != nil {
+		if before := g.live.Load(); before != nil {
+			err = errors.Join(err, g.openBudgets(ctx, before))
+		}
+		return err
+	}
+	g.install(l)
+	return nil
+}
+
+func (g *Gateway) install(l *live) {
+	g.live.Store(l)
+	g.o.Metrics.SetRouter(l.Router.version, "live")
+}
+
+// SetRouter puts a router into service. Requests that have begun keep the one they began with.
+func (g *Gateway) SetRouter(r *Router) {
+	g.swap.Lock()
+	defer g.swap.Unlock()
+	l := *g.live.Load()
+	l.Router = r
+	g.install(&l)
+}
