@@ -32,10 +32,16 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 	if !errors.As(err, &failure) {
 		return nil, err
 	}
-	if r.outcome.Status = datasets.Failed; r.gone() {
+	switch r.outcome.Status = datasets.Failed; {
+	case r.gone():
 		r.outcome.Status = datasets.ClientGone
+	case r.drained():
+		r.outcome.Status = datasets.Unknown
 	}
 	r.attempts(failure.Attempts, "")
+	if r.drained() {
+		return nil, drainedError()
+	}
 	return nil, failure.Wire()
 }
 
@@ -181,6 +187,9 @@ func (r *round) broke(a *upstream.Answer, err error, seen int) error {
 	r.outcome.Status = datasets.Failed
 	var e *upstream.Error
 	switch {
+	case r.drained():
+		_ = a.Close()
+		r.outcome.Status, err = datasets.Unknown, drainedError()
 	case r.gone() || errors.Is(err, context.Canceled) && !errors.As(err, &e):
 		_ = a.Close() // at once: the vendor bills for what it goes on to say
 		r.outcome.Status, err = datasets.ClientGone, openai.NewError(openai.ClientGone, "the client has gone")
@@ -188,7 +197,7 @@ func (r *round) broke(a *upstream.Answer, err error, seen int) error {
 		err = e.Wire()
 	}
 	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
-	if seen == 0 && r.outcome.Status == datasets.ClientGone {
+	if seen == 0 && r.outcome.Status != datasets.Failed {
 		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)
 	}
 	r.served(a, u)
@@ -243,7 +252,7 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 		}
 		last := i == len(all)-1
 		answered := last && served != ""
-		cut := last && o.Status == datasets.ClientGone && (answered || errors.Is(a.Err, context.Canceled))
+		cut := last && (o.Status == datasets.ClientGone || r.drained()) && (answered || errors.Is(a.Err, context.Canceled))
 		if cut {
 			out.Outcome, out.HTTPStatus, out.ErrorClass = "cancelled", 0, ""
 		}

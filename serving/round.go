@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -155,7 +156,17 @@ func (r *round) panicked(p any) {
 }
 
 // gone reports whether the client has closed its connection.
-func (r *round) gone() bool { return r.req.Context().Err() != nil }
+func (r *round) gone() bool { return r.req.Context().Err() != nil && !r.drained() }
+
+// drained reports whether the end of a drain has ended the request.
+func (r *round) drained() bool { return context.Cause(r.req.Context()) == ErrDrained }
+
+// drainedError is what its client hears.
+func drainedError() *openai.Error {
+	e := openai.NewError(openai.NoHealthyUpstream, "the server is shutting down")
+	e.RetryAfter, e.ShouldRetry = time.Second, openai.Yes
+	return e
+}
 
 // codeLabel is an error's code as a label. A vendor's own codes are without number, so they share one.
 func codeLabel(c openai.Code) string {

@@ -7,6 +7,7 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -105,6 +106,10 @@ func New(o Options) (*Gateway, error) {
 
 // Drain turns readiness off, so that a load balancer sends nothing new. Requests are still served.
 func (g *Gateway) Drain() { g.closing.Store(true) }
+
+// ErrDrained is the cause with which requests are ended that are still open when a drain has lasted long enough. Their
+// clients are there, and are told; what was streamed is settled.
+var ErrDrained = errors.New("serving: the drain is over")
 
 // serve is the path of one request. An error before dispatch refuses it; what was begun is ended by (*round).end.
 func (g *Gateway) serve(r *round) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
@@ -31,6 +32,7 @@ type config struct {
 	Routing   routingConfig            `yaml:"routing"`
 	Journal   journalConfig            `yaml:"journal" restart:""`
 	Log       logConfig                `yaml:"log" restart:""`
+	Shutdown  shutdownConfig           `yaml:"shutdown" restart:""`
 	Keys      []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
 	Orgs      []governance.OwnerConfig `yaml:"orgs"`
 	Teams     []governance.OwnerConfig `yaml:"teams"`
@@ -80,6 +82,12 @@ type routingConfig struct {
 type journalConfig struct {
 	Sync         string `yaml:"sync" enum:"write,always" doc:"write: a killed process loses nothing. always: nor does a power loss."`
 	SegmentBytes int64  `yaml:"segment_bytes" doc:"The size beyond which a segment is sealed."`
+}
+
+// shutdownConfig is what happens between SIGTERM and the end.
+type shutdownConfig struct {
+	Notice float64  `yaml:"notice_seconds" doc:"How long /readyz says no while requests are still accepted, so that load balancers look elsewhere."`
+	Drain  *float64 `yaml:"drain_seconds" doc:"How long open requests may go on after that; 30 by default. Streams that are still open then end with an error event."`
 }
 
 type logConfig struct {
@@ -164,6 +172,9 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
+	if err := c.Shutdown.validate(); err != nil {
+		return err
+	}
 	seen := map[string]bool{}
 	for _, p := range c.Providers {
 		if p.Name == "" || strings.Contains(p.Name, "/") || seen[p.Name] {
@@ -208,4 +219,26 @@ func (c *config) secrets() []telemetry.Secret {
 		all = append(all, k.Key)
 	}
 	return all
+}
+
+// shutdownSecondsMax bounds either wait: an orchestrator kills long before.
+const shutdownSecondsMax = 3600
+
+func (s *shutdownConfig) validate() error {
+	if n := s.Notice; n < 0 || n > shutdownSecondsMax {
+		return fmt.Errorf("config: shutdown.notice_seconds is %v, want 0 to %d", n, shutdownSecondsMax)
+	}
+	if d := s.Drain; d != nil && (*d < 0 || *d > shutdownSecondsMax) {
+		return fmt.Errorf("config: shutdown.drain_seconds is %v, want 0 to %d", *d, shutdownSecondsMax)
+	}
+	return nil
+}
+
+// waits are the two as durations.
+func (s *shutdownConfig) waits() (notice, drain time.Duration) {
+	drain = drainFor
+	if s.Drain != nil {
+		drain = time.Duration(*s.Drain * float64(time.Second))
+	}
+	return time.Duration(s.Notice * float64(time.Second)), drain
 }

@@ -23,8 +23,10 @@ import (
 )
 
 const (
-	// drainFor is how long open requests may go on after SIGTERM.
+	// drainFor is how long open requests may go on after SIGTERM, where nothing is configured, and tellFor how long those
+	// that are ended then have to tell their clients.
 	drainFor = 30 * time.Second
+	tellFor  = 5 * time.Second
 	// headerBytesMax bounds a request's header block.
 	headerBytesMax = 64 << 10
 	// memoryLimit is where the garbage collector stops being lazy. It is soft: what is alive may be more.
@@ -47,6 +49,9 @@ type server struct {
 	sealer  *serving.Sealer
 	keeper  *serving.Keeper
 	log     *slog.Logger
+	// notice and drain are the waits of a shutdown; cut ends the requests that are open after them.
+	notice, drain time.Duration
+	cut           context.CancelCauseFunc
 	// watch follows the registry; nil where an artifact was named that is in none.
 	watch func(context.Context)
 	// current is the configuration in service, hangup what tells it to be read again.
@@ -170,8 +175,12 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		}
 		srv.watch = func(ctx context.Context) { w.run(ctx, registry) }
 	}
+	requests, cut := context.WithCancelCause(context.Background())
+	srv.cut = cut
+	srv.notice, srv.drain = c.Shutdown.waits()
 	srv.http = &http.Server{
-		Handler: g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return requests },
+		Handler:     g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return srv, intro, nil
@@ -265,7 +274,29 @@ func greet(w io.Writer, addr string, intro []string, keys bool) {
 	fmt.Fprintf(w, "  -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"What is 17 times 23?\"}]}'\n\n")
 }
 
-// run serves, and on the context's end drains: readiness goes first, open requests may finish, then the log is sealed.
+// shutdown drains: readiness goes first, then the listener, and open requests may finish. Those that do not in time are
+// told why they end.
+func (s *server) shutdown(failed <-chan error) error {
+	s.gateway.Drain()
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(s.notice):
+	}
+	for _, wait := range [...]time.Duration{s.drain, tellFor} {
+		ctx, cancel := context.WithTimeout(context.Background(), wait)
+		err := s.http.Shutdown(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		s.log.Warn("requests were still open at the end of the drain", "error", err)
+		s.cut(serving.ErrDrained)
+	}
+	return s.http.Close()
+}
+
+// run serves until the context ends, shuts down, and seals the log.
 func (s *server) run(ctx context.Context, l net.Listener) error {
 	background, stop := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -282,14 +313,7 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		s.gateway.Drain()
-		drain, cancel := context.WithTimeout(context.Background(), drainFor)
-		err = s.http.Shutdown(drain)
-		cancel()
-		if err != nil {
-			s.log.Warn("requests were still open at the end of the drain", "error", err)
-			err = s.http.Close()
-		}
+		err = s.shutdown(failed)
 	}
 	stop()
 	work.Wait()
