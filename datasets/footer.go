@@ -183,8 +183,8 @@ func (w *thriftWalk) repeat(n uint64, depth int, kinds ...byte) {
 // The limits of one page of a Parquet file.
 const (
 	PageBytesMax = 512 << 20
-	// pageHeaderMax is the length of a page's header with its statistics.
-	pageHeaderMax = 64 << 10
+	// pageHeaderMax is the length of a page's header with its statistics. Many writers put whole values into these.
+	pageHeaderMax = 64 << 20
 )
 
 // checkPages walks the page headers of a column chunk, which lies in bytes [start, end) and says that it holds the
@@ -210,10 +210,10 @@ func checkPages(r io.ReaderAt, start, end, values int64) error {
 		}}
 		w.structure(0, 0, 0)
 		if w.bad {
-			if n < len(buf) || len(buf) >= pageHeaderMax {
+			if int64(n) == end-start || len(buf) >= pageHeaderMax {
 				return errors.New("a page's header is damaged")
 			}
-			buf = make([]byte, 4*len(buf))
+			buf = make([]byte, min(4*int64(len(buf)), end-start))
 			continue
 		}
 		start += int64(n - len(w.b))

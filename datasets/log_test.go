@@ -108,6 +108,33 @@ func TestFeedbackSurvivesSealing(t *testing.T) {
 	})
 }
 
+// TestLongPrompts: what a gateway takes it can seal, and read again.
+func TestLongPrompts(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	rounds := sampleRounds(5)
+	for i := range rounds {
+		rounds[i].Decision.Prompt = fmt.Sprint(i) + strings.Repeat("x", i*1_000_000)
+		rounds[i].Decision.Tags = map[string]string{"long": strings.Repeat("y", 50_000)}
+		rounds[i].Decision.Features = bytes.Repeat([]byte{byte(i)}, 100_000)
+	}
+	if _, err := l.Seal(rounds); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := l.Rounds(t.Context(), func(batch []Round) error {
+		for i := range batch {
+			if batch[i].Decision.Prompt != rounds[n].Decision.Prompt {
+				t.Errorf("round %d came back with %d bytes", n, len(batch[i].Decision.Prompt))
+			}
+			n++
+		}
+		return nil
+	}); err != nil || n != len(rounds) {
+		t.Errorf("%d rounds and %v, want %d", n, err, len(rounds))
+	}
+}
+
 func TestSealTwiceAddsNothing(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)

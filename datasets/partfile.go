@@ -27,7 +27,7 @@ func createPart[Row any](l *Log, temp string, codec *zstd.Codec) (*partWriter[Ro
 	if err != nil {
 		return nil, err
 	}
-	w := parquet.NewGenericWriter[Row](file, parquet.Compression(codec), parquet.MaxRowsPerRowGroup(partGroupRows))
+	w := parquet.NewGenericWriter[Row](file, writerOptions(codec, partGroupRows)...)
 	return &partWriter[Row]{file, w}, nil
 }
 

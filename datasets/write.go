@@ -66,6 +66,16 @@ func (a *atomicFile) abort() {
 	_ = a.fs.Remove(a.temp)
 }
 
+// writerOptions are those of everything that is written here. What can be megabytes long gets no least and greatest value:
+// nobody looks for prompts by their order, and the two would stand whole in a page's header.
+func writerOptions(codec *zstd.Codec, groupRows int64) []parquet.WriterOption {
+	o := []parquet.WriterOption{parquet.Compression(codec), parquet.MaxRowsPerRowGroup(groupRows)}
+	for _, long := range [...]string{"prompt", "case", "features", "tags"} {
+		o = append(o, parquet.SkipPageBounds(long), parquet.SkipPageStatistics(long))
+	}
+	return o
+}
+
 // TableWriter writes an outcome table as Parquet. Nothing stands at the path until Close, which replaces what did.
 type TableWriter struct {
 	file *atomicFile
@@ -82,7 +92,7 @@ func CreateTable(path string) (*TableWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("datasets: creating %s: %w", path, err)
 	}
-	w := parquet.NewGenericWriter[Row](file, parquet.Compression(&zstd.Codec{}), parquet.MaxRowsPerRowGroup(GroupRowsMax))
+	w := parquet.NewGenericWriter[Row](file, writerOptions(&zstd.Codec{}, GroupRowsMax)...)
 	return &TableWriter{file: file, w: w}, nil
 }
 
