@@ -122,6 +122,7 @@ type evalCmd struct {
 	Folds        int      `help:"Train inside each of this many folds and judge held-out prompts."`
 	LeaveTaskOut bool     `help:"Make one fold of every task: what a router does on tasks it never saw."`
 	NewArm       int      `help:"Measure what each arm adds to the others when it joins them with this many scores, over 20 draws, instead." placeholder:"SCORES"`
+	Availability bool     `help:"Say how often the requests of a round log were answered, by model and provider, instead."`
 	Predictions  string   `help:"Judge prediction rows (JSON lines) instead of training." type:"path"`
 	Pool         string   `help:"Name of the pool of arms, for the report."`
 	Out          string   `help:"Folder for report.html, report.md, report.json and curve.svg." type:"path"`
@@ -138,6 +139,9 @@ type evalCmd struct {
 func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 	p := newProgress(m.Stderr)
 	defer p.Done()
+	if e.Availability {
+		return e.availability(ctx, m)
+	}
 	table, err := e.read(ctx, p, 0)
 	if err != nil {
 		return err
@@ -180,6 +184,22 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 		_, err = fmt.Fprintf(m.Stdout, "\nThe picture and all tables: %s\n", filepath.Join(e.Out, "report.html"))
 	}
 	return err
+}
+
+// availability reads a round log, also one that a server is writing.
+func (e *evalCmd) availability(ctx context.Context, m *Main) error {
+	l, err := datasets.OpenLog(e.Data, datasets.LogOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	a, err := evals.MeasureAvailability(ctx, l)
+	if err != nil {
+		return err
+	}
+	if e.JSON {
+		return writeJSON(m.Stdout, a)
+	}
+	return a.WriteText(m.Stdout)
 }
 
 // prices are those of the catalog, and for an arm that it does not know those that the table's own costs imply.
