@@ -47,7 +47,7 @@ type round struct {
 
 	router    *Router
 	context   features.Context
-	estimates policy.Estimates
+	estimates estimates
 	decision  datasets.Decision
 	strategy  openai.Strategy
 	proposed  policy.Distribution
