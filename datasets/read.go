@@ -80,6 +80,9 @@ func ReadTable(ctx context.Context, path string, o ReadOptions) (*Table, error) 
 	if len(sums) > 1 {
 		sum := sha256.Sum256([]byte(strings.Join(sums, "\n") + "\n"))
 		t.SHA256 = hex.EncodeToString(sum[:])
+		for i, f := range files {
+			t.Files = append(t.Files, SourceFile{tableName(f.path), sums[i]})
+		}
 	}
 	return t, nil
 }

@@ -38,6 +38,12 @@ type Prompt struct {
 	Features string
 }
 
+// SourceFile is one of the files that a table was read from.
+type SourceFile struct {
+	Name   string
+	SHA256 string
+}
+
 // Unpriced is the cost of a cell whose cost nobody knows.
 const Unpriced = catalog.Nanodollars(math.MinInt64)
 
@@ -48,6 +54,8 @@ type Table struct {
 	Name string
 	// SHA256 is the digest of the file that the table was read from, in hex; empty where there is none.
 	SHA256 string
+	// Files are those that it was read from, where they are several.
+	Files []SourceFile
 	// SampledFrom is what the file held where the table is a sample of it (see ReadOptions), else nil.
 	SampledFrom *Origin
 	Arms        []catalog.ArmID

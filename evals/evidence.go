@@ -3,6 +3,7 @@ package evals
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -37,10 +38,12 @@ type PacingRow struct {
 	Spent     Num    `json:"spent_of_budget"`
 	Score     Num    `json:"score"`
 	Lost      Num    `json:"score_lost"`
+	// Infeasible says that not even the cheapest arm alone costs so little; nothing is measured then.
+	Infeasible bool `json:"infeasible,omitempty"`
 }
 
 // budgets are the shares of the best constant's cost that windows are held to.
-var budgets = [...]float64{0.75, 0.5, 0.25}
+var budgets = [...]float64{0.75, 0.5, 0.25, 0.1}
 
 // guarantees measures the quality targets of every router judged.
 func (s *study) guarantees(ctx context.Context) ([]GuaranteeRow, error) {
@@ -72,7 +75,10 @@ func (s *study) pacing() ([]PacingRow, error) {
 		return nil, nil
 	}
 	constants := s.m.Constants(nil)
-	best := constants[bench.Best(constants)].Cost
+	best, least := constants[bench.Best(constants)].Cost, math.Inf(1)
+	for _, c := range constants {
+		least = min(least, c.Cost)
+	}
 	for _, k := range s.judged() {
 		t := s.who[k].Trace
 		if t.Predictions.CostUSD == nil {
@@ -81,7 +87,10 @@ func (s *study) pacing() ([]PacingRow, error) {
 		forecasts := t.Forecasts()
 		for _, share := range budgets {
 			at := slices.IndexFunc(forecasts, func(c bench.CostPoint) bool { return c.CostUSD <= share*best })
-			if at < 0 {
+			if at < 0 || forecasts[at].CostUSD <= least {
+				out = append(out, PacingRow{
+					Router: t.Name, Budget: Num(share), Lambda: nan(), Over: nan(), PacedOver: nan(), Spent: nan(), Score: nan(), Lost: nan(), Infeasible: true,
+				})
 				continue
 			}
 			p, err := t.Pace(forecasts[at].Lambda, bench.PacingOptions{Seed: s.o.Seed})
@@ -112,11 +121,15 @@ func (r *Report) evidence() section {
 	s.Tables = []grid{g}
 	if len(r.Pacing) > 0 {
 		s.Lines = append(s.Lines, fmt.Sprintf("Cost targets: windows of 200 requests, drawn at random, that are to cost a share of the best constant. over: share of windows that exceed the budget by more than %s, "+
-			"with the price of a dollar fixed by the forecast and with a pacer that moves it; spent: what paced windows cost, as a share of the budget; lost: score below the curve at the same cost.", percentOf(bench.Slack)))
+			"with the price of a dollar fixed by the forecast and with a pacer that moves it; spent: what paced windows cost, as a share of the budget; lost: score below the curve at the same cost. A budget is infeasible that not even the cheapest constant keeps.", percentOf(bench.Slack)))
 		p := grid{Caption: "Cost targets", Left: 1, Head: []string{"router", "budget %", "λ", "over, by forecast", "over, paced", "spent", "score", "lost"}}
 		for _, v := range r.Pacing {
+			budget := percentOf(v.Budget)
+			if v.Infeasible {
+				budget += " (infeasible)"
+			}
 			p.Rows = append(p.Rows, []string{
-				v.Router, percentOf(v.Budget), dollars(v.Lambda), percentOf(v.Over), percentOf(v.PacedOver), percentOf(v.Spent), decimal(v.Score), signed(v.Lost),
+				v.Router, budget, dollars(v.Lambda), percentOf(v.Over), percentOf(v.PacedOver), percentOf(v.Spent), decimal(v.Score), signed(v.Lost),
 			})
 		}
 		s.Tables = append(s.Tables, p)

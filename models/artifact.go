@@ -1,12 +1,14 @@
 package models
 
 import (
+	"embed"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 )
@@ -86,6 +88,36 @@ func (d disk) fill(temp string, sections map[string][]byte, manifest []byte) err
 		return err
 	}
 	return d.sync(temp)
+}
+
+// bundled is the default router, an artifact as any other (see trainer/DESIGN.md for the command that made it).
+//
+//go:embed standard
+var bundled embed.FS
+
+// Default returns the artifact that the program carries: what may be expected of arms that nobody has scored, by their
+// tiers.
+func Default() (*Artifact, error) {
+	b, err := bundled.ReadFile(path.Join("standard", manifestName))
+	if err != nil {
+		return nil, fmt.Errorf("models: the bundled artifact: %w", err)
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		return nil, fmt.Errorf("models: the bundled artifact: %w", err)
+	}
+	a := &Artifact{manifest: *m, sections: make(map[string][]byte, len(m.Sections))}
+	for _, s := range m.Sections {
+		b, err := bundled.ReadFile(path.Join("standard", s.Name))
+		if err == nil && sectionOf(s.Name, b) != s {
+			err = fmt.Errorf("%w: section %q does not match its SHA-256", ErrCorrupt, s.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("models: the bundled artifact: %w", err)
+		}
+		a.sections[s.Name] = b
+	}
+	return a, nil
 }
 
 // Open reads and verifies the artifact in dir. Damage of any kind is ErrCorrupt, an artifact from the future

@@ -43,13 +43,21 @@ type Section struct {
 	Bytes  int64  `json:"bytes"`
 }
 
+// File is one file of a table.
+type File struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+}
+
 // Source is one table that an artifact was trained on.
 type Source struct {
 	Name    string `json:"name"`
 	SHA256  string `json:"sha256,omitempty"`
 	Rows    int    `json:"rows"`
 	Prompts int    `json:"prompts"`
-	Filter  string `json:"filter,omitempty"`
+	// Files are those of a table of several; SHA256 is then that of their digests, one a line.
+	Files  []File `json:"files,omitempty"`
+	Filter string `json:"filter,omitempty"`
 	// Reward is the digest of the Spec that made scores of a log's feedback; empty for an outcome table.
 	Reward string `json:"reward,omitempty"`
 }
@@ -58,9 +66,11 @@ type Source struct {
 type Provenance struct {
 	CreatedAt time.Time `json:"created_at"`
 	Program   string    `json:"program"`
-	Seed      int64     `json:"seed"`
-	Sources   []Source  `json:"sources"`
-	Notices   []string  `json:"notices,omitempty"`
+	// Command is what was typed to make it.
+	Command string   `json:"command,omitempty"`
+	Seed    int64    `json:"seed"`
+	Sources []Source `json:"sources"`
+	Notices []string `json:"notices,omitempty"`
 }
 
 // Manifest is manifest.json.

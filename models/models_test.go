@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ func TestWriteThenOpen(t *testing.T) {
 		t.Error("Section of a name that is not there gave no error")
 	}
 	m := a.Manifest()
-	if !m.Provenance.CreatedAt.Equal(day) || m.Provenance.Sources[0] != provenance().Sources[0] {
+	if !m.Provenance.CreatedAt.Equal(day) || !reflect.DeepEqual(m.Provenance.Sources, provenance().Sources) {
 		t.Errorf("Provenance = %+v, want that of %+v", m.Provenance, provenance())
 	}
 	left, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), ".*"))

@@ -386,7 +386,7 @@ func (r *round) finish() {
 	o.LatencyMS, o.OverheadMS = milliseconds(total), milliseconds(total-r.waited)
 	r.settle(o.Cost)
 	if err := r.g.o.Journal.AppendOutcome(r.req.Context(), o); err != nil {
-		r.g.o.Log.Error("an outcome was not journaled yet", "round", r.id, "error", err)
+		r.g.complain("an outcome was not journaled yet", "round", r.id, "error", err)
 	}
 	r.countAnswer()
 }

@@ -62,17 +62,19 @@ type Needs struct {
 
 // Candidate is one arm of a decision. What is unknown is null.
 type Candidate struct {
-	Model        catalog.ArmID `json:"model"`
-	Status       string        `json:"status"`
-	Filter       policy.Filter `json:"filter,omitempty"`
-	Quality      float64       `json:"quality"`
-	QualityLower float64       `json:"quality_lower"`
-	CostUSD      *float64      `json:"cost_usd"`
-	CostUpperUSD *float64      `json:"cost_upper_usd"`
-	LatencyMS    *float64      `json:"latency_ms"`
-	Availability float64       `json:"availability"`
-	Score        float64       `json:"score"`
-	Propensity   float64       `json:"propensity"`
+	Model  catalog.ArmID `json:"model"`
+	Status string        `json:"status"`
+	Filter policy.Filter `json:"filter,omitempty"`
+	// Prior says that nothing measured stands behind the estimates: they are what is expected of an arm of its tier.
+	Prior        bool     `json:"prior,omitempty"`
+	Quality      float64  `json:"quality"`
+	QualityLower float64  `json:"quality_lower"`
+	CostUSD      *float64 `json:"cost_usd"`
+	CostUpperUSD *float64 `json:"cost_upper_usd"`
+	LatencyMS    *float64 `json:"latency_ms"`
+	Availability float64  `json:"availability"`
+	Score        float64  `json:"score"`
+	Propensity   float64  `json:"propensity"`
 }
 
 // Explain builds the decision object from what is journaled. The outcome is nil while the round is open and for a dry
@@ -113,7 +115,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 func explainCandidate(d *datasets.Decision, i int) Candidate {
 	a := &d.Case.Candidates[i]
 	c := Candidate{
-		Model: a.Arm, Status: "eligible", Filter: a.Filter, Quality: a.Quality, QualityLower: max(a.Quality-a.QualityErr, 0),
+		Model: a.Arm, Status: "eligible", Filter: a.Filter, Prior: a.Prior, Quality: a.Quality, QualityLower: max(a.Quality-a.QualityErr, 0),
 		Availability: a.Availability, Score: policy.Objective(&d.Case, i),
 	}
 	if a.Filter != policy.Eligible {
@@ -154,6 +156,9 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		if a.Priced && b.Priced {
 			fmt.Fprintf(&s, ", %s for %+.3f quality", moreOrLess(b.CostUSD-a.CostUSD), b.Quality-a.Quality)
 		}
+	}
+	if a.Prior && d.Reason != datasets.Pinned {
+		s.WriteString("; nobody has scored it here, so these are expectations of its tier and nothing is certified")
 	}
 	if o != nil && o.Served != "" && o.Served != d.Action {
 		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)

@@ -51,7 +51,7 @@ func (r *round) journalDecision() error {
 		e = openai.NewError(openai.Overloaded, "too many requests are open")
 	}
 	e.RetryAfter = time.Second
-	r.g.o.Log.Error("a decision was not journaled", "round", r.id, "error", err)
+	r.g.complain("a decision was not journaled", "round", r.id, "error", err)
 	return e
 }
 
@@ -101,4 +101,12 @@ func (r *round) arm(id catalog.ArmID) *catalog.Arm {
 // candidate finds an arm's candidate in the case.
 func (r *round) candidate(id catalog.ArmID) *policy.Candidate {
 	return &r.decision.Case.Candidates[r.lookup(id)]
+}
+
+// complain logs what a broken disk brings on with every request: once a second. The metrics count them all.
+func (g *Gateway) complain(msg string, args ...any) {
+	now := g.o.Now().Unix()
+	if last := g.complained.Load(); last != now && g.complained.CompareAndSwap(last, now) {
+		g.o.Log.Error(msg, args...)
+	}
 }

@@ -243,8 +243,9 @@ func TestUnmeasuredArmsWait(t *testing.T) {
 	}
 	// A new router takes over between two requests.
 	w.SetRouter(must(serving.NewRouter(arms, nil))(t))
-	if a := w.chat(ask("auto:quality", "")).wantOK(); a.header.Get("X-Tradewind-Router-Version") != "" {
-		t.Errorf("headers %v", a.header)
+	a := w.chat(ask("auto:quality", "")).wantOK()
+	if got, want := a.header.Get("X-Tradewind-Router-Version"), string(must(classifier.Default())(t).Digest()); got != want {
+		t.Errorf("router version %q, want the default one's, %q", got, want)
 	}
 }
 

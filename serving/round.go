@@ -49,7 +49,7 @@ type round struct {
 	live      *live
 	router    *Router
 	context   features.Context
-	estimates policy.Estimates
+	estimates estimates
 	decision  datasets.Decision
 	strategy  openai.Strategy
 	proposed  policy.Distribution

@@ -14,8 +14,8 @@ import (
 )
 
 // Router is a trained router joined with the arms that are served. It is immutable; a new artifact is a new Router.
-// Without an artifact, and for an arm that the artifact never saw, the estimates are the declared tier's: the same for
-// every prompt, and marked as unproven by their error.
+// Without an artifact, and for an arm that the artifact never saw, the estimates are what the default router expects of
+// an arm of the declared tier: they promise nothing, and are marked by their error.
 type Router struct {
 	arms       []catalog.Arm
 	index      map[catalog.ArmID]int
@@ -26,15 +26,13 @@ type Router struct {
 	// at[i] is the artifact's index of arms[i], or -1.
 	at       []int
 	fallback int
-}
-
-// priors are what a tier stands for until something was measured. They order arms; they promise nothing.
-var priors = map[catalog.Tier]float64{
-	catalog.TierUnknown: .55, catalog.TierSmall: .60, catalog.TierMedium: .70, catalog.TierLarge: .78, catalog.TierFrontier: .84,
+	// standard is the default router, nil where every arm was measured, and tier[i] its index of the tier of arms[i].
+	standard *classifier.Classifier
+	tier     []int
 }
 
 const (
-	// priorErr is the standard error of a prior, wide enough that a floor or a guard in force holds it back.
+	// priorErr is the standard error of what is expected of a tier, wide enough that a floor or a guard in force holds it back.
 	priorErr = .15
 	// priorTokens is the length of an answer of an arm that was never seen answering.
 	priorTokens = 400
@@ -48,7 +46,9 @@ func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
 	if len(arms) == 0 {
 		return nil, fmt.Errorf("serving: no arm to route to")
 	}
-	r := &Router{arms: arms, classifier: c, index: make(map[catalog.ArmID]int, len(arms)), at: make([]int, len(arms)), fallback: -1}
+	r := &Router{
+		arms: arms, classifier: c, index: make(map[catalog.ArmID]int, len(arms)), at: make([]int, len(arms)), fallback: -1, tier: make([]int, len(arms)),
+	}
 	for i := range arms {
 		r.index[arms[i].ID] = i
 		r.at[i] = -1
@@ -59,19 +59,34 @@ func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
 			}
 		}
 	}
-	if r.fallback < 0 {
-		r.fallback = r.bestPrior()
-	}
-	if c != nil {
-		r.extractor, r.version = c.Extractor(), string(c.Digest())
-	} else {
-		var err error
-		if r.extractor, err = features.New(features.DefaultSpec(), nil); err != nil {
+	if len(r.Unmeasured()) > 0 {
+		if err := r.expect(); err != nil {
 			return nil, err
 		}
 	}
+	if r.fallback < 0 {
+		r.fallback = r.bestPrior()
+	}
+	if c == nil {
+		c = r.standard
+	}
+	r.extractor, r.version = c.Extractor(), string(c.Digest())
 	r.spec = r.extractor.Spec().Digest()
 	return r, nil
+}
+
+// expect opens the default router for the arms that nobody measured. An arm without a tier is taken for a small one.
+func (r *Router) expect() (err error) {
+	if r.standard, err = classifier.Default(); err != nil {
+		return fmt.Errorf("serving: %w", err)
+	}
+	for i := range r.arms {
+		tier := cmp.Or(r.arms[i].Tier, catalog.TierSmall)
+		if r.tier[i] = slices.Index(r.standard.Arms(), tier.Arm()); r.tier[i] < 0 {
+			return fmt.Errorf("serving: the default router expects nothing of tier %s of %s", tier, r.arms[i].ID)
+		}
+	}
+	return nil
 }
 
 // artifactIndex finds an arm by its whole id, else by the provider's name of the model: public tables know no providers.
@@ -89,7 +104,7 @@ func (r *Router) bestPrior() int {
 		a, b := &r.arms[i], &r.arms[best]
 		order := cmp.Or(
 			-cmp.Compare(min(r.at[i], 0), min(r.at[best], 0)),
-			-cmp.Compare(priors[a.Tier], priors[b.Tier]),
+			-cmp.Compare(slices.Index(catalog.Tiers(), a.Tier), slices.Index(catalog.Tiers(), b.Tier)),
 			cmp.Compare(typicalCost(&a.Prices), typicalCost(&b.Prices)),
 		)
 		if order < 0 {
@@ -127,7 +142,7 @@ func (r *Router) matchingAll(names []string) (found []int) {
 	return found
 }
 
-// Version is the digest of the artifact, empty on a fresh install.
+// Version is the digest of the artifact, the default router's on a fresh install.
 func (r *Router) Version() string { return r.version }
 
 // Unmeasured lists the served arms that the artifact never saw.
@@ -144,43 +159,54 @@ func (r *Router) Unmeasured() []catalog.ArmID {
 // Fallback is the arm that serves where nothing better is proven.
 func (r *Router) Fallback() catalog.ArmID { return r.arms[r.fallback].ID }
 
+// estimates are those of one request, kept for their memory: by the artifact and by the default router.
+type estimates struct{ own, standard policy.Estimates }
+
 // estimate fills the candidates' estimates from the features and returns the prompt's complexity. What decides is the
 // score for the traffic that is expected.
-func (r *Router) estimate(e *policy.Estimates, x *features.Context, traffic policy.Traffic, candidates []policy.Candidate) (complexity float64) {
-	measured := r.classifier != nil && r.at[r.fallback] >= 0
+func (r *Router) estimate(e *estimates, x *features.Context, traffic policy.Traffic, candidates []policy.Candidate) float64 {
 	if r.classifier != nil {
-		r.classifier.Estimate(e, x)
-		complexity = e.Complexity
+		r.classifier.Estimate(&e.own, x)
 	}
-	score := e.ScoreFor(traffic)
-	reference := priors[r.arms[r.fallback].Tier]
+	if r.standard != nil {
+		r.standard.Estimate(&e.standard, x)
+	}
 	for i := range candidates {
-		c, prior := &candidates[i], priors[r.arms[i].Tier]
-		j := r.at[i]
-		c.Prior = j < 0
-		switch {
-		case j >= 0 && measured:
-			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], score[j], e.Gap[j], e.GapErr[j]
-		case j >= 0: // measured, but not against the arm that is the fallback here
-			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], score[j], e.Quality[j]-reference, priorErr
-		default:
-			c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = prior, priorErr, prior, prior-reference, 0
-			if r.classifier != nil {
-				c.Gap, c.GapErr = min(prior-reference, 0), priorErr
-			}
-		}
-		c.OutputTokens = priorTokens
-		if j >= 0 && r.classifier.KnowsTokens(j) {
-			c.OutputTokens = e.OutputTokens[j]
+		c := &candidates[i]
+		if c.Prior = r.at[i] < 0; c.Prior {
+			r.expected(c, &e.standard, i)
+		} else {
+			r.measured(c, &e.own, traffic, r.at[i])
 		}
 		for _, x := range [...]*float64{&c.Quality, &c.QualityErr, &c.Score, &c.Gap, &c.GapErr, &c.OutputTokens} {
 			*x = millionths(*x)
 		}
 	}
 	if r.classifier == nil {
-		complexity = 1 - reference
+		return millionths(e.standard.Complexity)
 	}
-	return millionths(complexity)
+	return millionths(e.own.Complexity)
+}
+
+// measured sets what the artifact estimates of its arm j.
+func (r *Router) measured(c *policy.Candidate, e *policy.Estimates, traffic policy.Traffic, j int) {
+	c.Quality, c.QualityErr, c.Score, c.Gap, c.GapErr = e.Quality[j], e.QualityErr[j], e.ScoreFor(traffic)[j], e.Gap[j], e.GapErr[j]
+	if r.at[r.fallback] != r.classifier.Fallback() { // it was not measured against the arm that is the fallback here
+		c.Gap, c.GapErr = e.Quality[j]-e.Quality[r.at[r.fallback]], priorErr
+	}
+	if c.OutputTokens = priorTokens; r.classifier.KnowsTokens(j) {
+		c.OutputTokens = e.OutputTokens[j]
+	}
+}
+
+// expected sets what the default router expects of arm i. Beside arms that were measured it never looks better than their
+// fallback: the two are not on one scale.
+func (r *Router) expected(c *policy.Candidate, e *policy.Estimates, i int) {
+	j := r.tier[i]
+	c.Quality, c.QualityErr, c.Score, c.OutputTokens = e.Quality[j], priorErr, e.Quality[j], e.OutputTokens[j]
+	if c.Gap, c.GapErr = e.Quality[j]-e.Quality[r.tier[r.fallback]], 0; r.classifier != nil {
+		c.Gap, c.GapErr = min(c.Gap, 0), priorErr
+	}
 }
 
 // millionths rounds an estimate before anything is decided by it. What lies below is noise, and every digit of every arm
@@ -200,10 +226,20 @@ var tolerances = map[openai.Strategy]float64{
 	openai.StrategyQuality: 0, openai.StrategyBalanced: .01, openai.StrategyCost: .05, openai.StrategyLatency: .05, openai.StrategyAvailability: .01,
 }
 
+// expectedTolerances take their place where every arm goes by its tier: what may be given up on one prompt, as expected.
+// On four pools of public tables whose tiers prices told, 0.08 kept at least 99 % of the best tier's score and 0.10 at least
+// 94 % (see trainer/DESIGN.md).
+var expectedTolerances = map[openai.Strategy]float64{
+	openai.StrategyQuality: 0, openai.StrategyBalanced: .08, openai.StrategyCost: .10, openai.StrategyLatency: .08, openai.StrategyAvailability: .08,
+}
+
 // objective translates a strategy. A certified λ needs no guard: the certificate covers all that it does. Elsewhere an
 // arm serves only where the guard admits it, and that is everywhere under shifting traffic, which no certificate is for.
 func (r *Router) objective(s openai.Strategy, traffic policy.Traffic) objective {
 	o := objective{guard: policy.Guard{On: true, Z: .5, Tolerance: tolerances[s]}, latencyFirst: s == openai.StrategyLatency}
+	if r.classifier == nil {
+		o.guard.Tolerance = expectedTolerances[s]
+	}
 	switch {
 	case s == openai.StrategyLatency:
 		return o

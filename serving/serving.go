@@ -71,6 +71,8 @@ type Gateway struct {
 	rounds  sync.Pool
 	started time.Time
 	closing atomic.Bool
+	// complained is the second of the last complaint.
+	complained atomic.Int64
 }
 
 // New makes a gateway.

@@ -123,36 +123,46 @@ func predictFold(ctx context.Context, t *datasets.Table, p *predicted, n int, o 
 	}
 	p.Fallback[n] = slices.Index(t.Arms, c.Arms()[c.Fallback()])
 	costs := newPrices(seen)
-	fill(ctx, p, t, test, c, costs)
+	own := make([]int, len(t.Arms))
+	for j, a := range t.Arms {
+		own[j] = slices.Index(c.Arms(), a)
+	}
+	fill(ctx, p, t, test, c, own, costs)
 	return costs.priced, ctx.Err()
 }
 
-// Predict says what a trained router thinks of every prompt of a table. Arms of the table that it does not know are left
-// out. Prices are those that the table's own costs imply: an artifact knows tokens and never prices. What it returns is as
+// Predict says what a trained router thinks of every prompt of a table. An arm of the table that it does not know is taken
+// for one of its tier, where tier is set and the router knows tiers, else left out. Prices are those that the table's own costs imply: an artifact knows tokens and never prices. What it returns is as
 // from CrossValidate.
-func Predict(ctx context.Context, t *datasets.Table, c *classifier.Classifier) ([]bench.Predictions, error) {
+func Predict(ctx context.Context, t *datasets.Table, c *classifier.Classifier, tier func(catalog.ArmID) catalog.Tier) ([]bench.Predictions, error) {
 	var arms []catalog.ArmID
+	var own []int
 	for _, a := range t.Arms {
-		if slices.Contains(c.Arms(), a) {
-			arms = append(arms, a)
+		j := slices.Index(c.Arms(), a)
+		if j < 0 && tier != nil {
+			j = slices.Index(c.Arms(), tier(a).Arm())
+		}
+		if j >= 0 {
+			arms, own = append(arms, a), append(own, j)
 		}
 	}
 	p := newPredicted(arms, len(t.Prompts))
 	if c.Digest() != "" {
 		p.Name = string(c.Digest())
 	}
-	p.Fallback = []int{slices.Index(arms, c.Arms()[c.Fallback()])}
+	p.Fallback = []int{slices.Index(own, c.Fallback())}
 	costs := newPrices(t)
-	fill(ctx, p, t, all(len(t.Prompts)), c, costs)
+	fill(ctx, p, t, all(len(t.Prompts)), c, own, costs)
 	return p.settings(costs.priced), ctx.Err()
 }
 
-// fill writes a router's predictions of some prompts of t into p, whose arms are among the table's.
-func fill(ctx context.Context, p *predicted, t *datasets.Table, prompts []int, c *classifier.Classifier, costs *prices) {
+// fill writes a router's predictions of some prompts of t into p, whose arms are among the table's; own are their places
+// in the router, -1 where it does not know them.
+func fill(ctx context.Context, p *predicted, t *datasets.Table, prompts []int, c *classifier.Classifier, own []int, costs *prices) {
 	var arms []struct{ own, table, out int }
 	for out, a := range p.Arms {
-		if own := slices.Index(c.Arms(), a); own >= 0 {
-			arms = append(arms, struct{ own, table, out int }{own, slices.Index(t.Arms, a), out})
+		if own[out] >= 0 {
+			arms = append(arms, struct{ own, table, out int }{own[out], slices.Index(t.Arms, a), out})
 		}
 	}
 	each(len(prompts), func(from, to int) {

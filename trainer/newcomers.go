@@ -129,7 +129,7 @@ func (r *trial) fold(ctx context.Context, p *predicted, n int) error {
 			return err
 		}
 	}
-	fill(ctx, p, r.t, test, c, costs)
+	fill(ctx, p, r.t, test, c, all(len(r.t.Arms)), costs)
 	for j := range r.t.Arms {
 		for d := range r.o.Draws {
 			if err := ctx.Err(); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets/reward"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
 // Options say what to train and where to.
@@ -27,6 +28,9 @@ type Options struct {
 	Data  *datasets.Table
 	Log   *reward.Result
 	Prior *datasets.Table
+	// Tiers, where set, names the tier of every arm of Data. What is learned is then what may be expected of arms of a tier
+	// (see Tiers), for arms that nobody has scored. Such a router promises nothing, and nothing says whether it pays.
+	Tiers func(catalog.ArmID) catalog.Tier
 	// Out is the folder that becomes the artifact; it must not exist.
 	Out string
 	// Seed fixes everything that is random.
@@ -34,6 +38,8 @@ type Options struct {
 	// Program and Now go into the provenance, which the digest does not cover. Now may be zero.
 	Program string
 	Now     time.Time
+	// Command is what was typed, and Filter what it kept of the table; empty is all.
+	Command, Filter string
 	// Notices are licences and origins of the data that must travel with the artifact.
 	Notices []string
 	// Progress, where set, is told of every stage (see FitOptions).
@@ -50,6 +56,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Log != nil && len(o.Log.Table.Prompts) < PromptsMin {
 		return fmt.Errorf("%w: %d scored rounds, want at least %d\n%s", ErrTooSmall, len(o.Log.Table.Prompts), PromptsMin, &o.Log.Counts)
+	}
+	if o.Tiers != nil && o.Data == nil {
+		return errors.New("trainer: tiers go with a table: rounds of a log were seen by the arms that were chosen")
 	}
 	if o.Out == "" {
 		return errors.New("trainer: no folder to write the artifact to")
@@ -71,6 +80,11 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 		if data, fit.seen, err = mix(o.Log, o.Prior); err != nil {
 			return nil, err
 		}
+	} else if o.Tiers != nil {
+		var err error
+		if data, err = Tiers(o.Data, o.Tiers); err != nil {
+			return nil, err
+		}
 	}
 	model, oof, err := Fit(ctx, data, fit) // features, inner folds, stack, calibration, last fit
 	if err != nil {
@@ -78,18 +92,12 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	fitted := time.Since(begin)
 
-	fit.progress("targets", 0, 1)
-	fallback := slices.Index(model.Router.Arms, model.Router.Fallback)
-	model.Router.Targets = targets(oof, oof.Score, fallback)
-	model.Router.Shift.Targets = targets(oof, oof.Shifted, fallback)
-	fit.progress("targets", 1, 1)
-
-	fit.progress("verdict", 0, 1)
-	verdict, err := judge(ctx, oof, o.Seed)
-	if err != nil {
-		return nil, err
+	verdict := Verdict{Reason: "what arms of a tier make of a prompt is an expectation, and shows nothing"}
+	if o.Tiers == nil {
+		if verdict, err = promise(ctx, model, oof, &fit); err != nil {
+			return nil, err
+		}
 	}
-	fit.progress("verdict", 1, 1)
 
 	sections, err := withGolden(model, oof)
 	if err != nil {
@@ -103,6 +111,19 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 		return nil, fmt.Errorf("trainer: opening what was written: %w", err)
 	}
 	return summarize(&o, data, model, oof, verdict, digest, fitted, time.Since(begin)), nil
+}
+
+// promise sets the targets and judges whether routing pays.
+func promise(ctx context.Context, m *classifier.Model, oof *OOF, fit *FitOptions) (Verdict, error) {
+	fit.progress("targets", 0, 1)
+	fallback := slices.Index(m.Router.Arms, m.Router.Fallback)
+	m.Router.Targets = targets(oof, oof.Score, fallback)
+	m.Router.Shift.Targets = targets(oof, oof.Shifted, fallback)
+	fit.progress("targets", 1, 1)
+	fit.progress("verdict", 0, 1)
+	verdict, err := judge(ctx, oof, fit.Seed)
+	fit.progress("verdict", 1, 1)
+	return verdict, err
 }
 
 // goldenRows is the number of training prompts whose features, never their text, are golden rows.
@@ -129,10 +150,14 @@ func withGolden(m *classifier.Model, o *OOF) (map[string][]byte, error) {
 }
 
 func provenance(o *Options) models.Provenance {
-	p := models.Provenance{CreatedAt: o.Now, Program: o.Program, Seed: o.Seed, Notices: o.Notices}
+	p := models.Provenance{CreatedAt: o.Now, Program: o.Program, Command: o.Command, Seed: o.Seed, Notices: o.Notices}
 	add := func(t *datasets.Table, spec string) {
 		read := t.Source()
-		p.Sources = append(p.Sources, models.Source{Name: t.Name, SHA256: t.SHA256, Rows: read.Rows, Prompts: read.Prompts, Reward: spec})
+		s := models.Source{Name: t.Name, SHA256: t.SHA256, Rows: read.Rows, Prompts: read.Prompts, Filter: o.Filter, Reward: spec}
+		for _, f := range t.Files {
+			s.Files = append(s.Files, models.File(f))
+		}
+		p.Sources = append(p.Sources, s)
 	}
 	if o.Log == nil {
 		add(o.Data, "")

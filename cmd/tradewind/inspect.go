@@ -224,7 +224,31 @@ func (c *modelsListCmd) Run(m *Main) error {
 }
 
 type artifactArg struct {
-	Artifact string `arg:"" help:"Artifact or registry (then the promoted one)." type:"path"`
+	Artifact string `arg:"" help:"Artifact, registry (then the promoted one), or default: the router that this program carries."`
+}
+
+// defaultArtifact names the router that the program carries, wherever an artifact is asked for.
+const defaultArtifact = "default"
+
+// findArtifact opens what a path stands for: an artifact, a registry's promoted one, or the default.
+func findArtifact(path string) (*models.Artifact, error) {
+	if path == defaultArtifact {
+		return models.Default()
+	}
+	dir, err := models.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	return models.Open(dir)
+}
+
+// openArtifact puts it to work, once its golden rows were replayed.
+func openArtifact(path string) (*classifier.Classifier, error) {
+	a, err := findArtifact(path)
+	if err != nil {
+		return nil, err
+	}
+	return classifier.FromArtifact(a)
 }
 
 type modelsShowCmd struct {
@@ -234,15 +258,11 @@ type modelsShowCmd struct {
 
 // Run shows an artifact.
 func (c *modelsShowCmd) Run(m *Main) error {
-	dir, err := models.Resolve(c.Artifact)
+	a, err := findArtifact(c.Artifact)
 	if err != nil {
 		return err
 	}
-	a, err := models.Open(dir)
-	if err != nil {
-		return err
-	}
-	opened, err := classifier.Open(dir)
+	opened, err := classifier.FromArtifact(a)
 	if err != nil {
 		return err
 	}
@@ -261,6 +281,18 @@ func (c *modelsShowCmd) Run(m *Main) error {
 	}
 	for _, s := range a.Manifest().Provenance.Sources {
 		fmt.Fprintf(w, "trained   on %s: %d rows of %d prompts%s\n", s.Name, s.Rows, s.Prompts, fileDigest(s.SHA256))
+		for _, f := range s.Files {
+			fmt.Fprintf(w, "  file    %s%s\n", f.Name, fileDigest(f.SHA256))
+		}
+		if s.Filter != "" {
+			fmt.Fprintf(w, "  kept    %s\n", s.Filter)
+		}
+	}
+	for _, n := range a.Manifest().Provenance.Notices {
+		fmt.Fprintf(w, "notice    %s\n", n)
+	}
+	if command := a.Manifest().Provenance.Command; command != "" {
+		fmt.Fprintf(w, "made by   %s\n", command)
 	}
 	return nil
 }

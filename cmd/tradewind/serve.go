@@ -251,7 +251,7 @@ func joined(f *fleet, trained *classifier.Classifier) (*serving.Router, []string
 
 func describeRouter(r *serving.Router, trained *classifier.Classifier) []string {
 	if trained == nil {
-		return []string{fmt.Sprintf("no router is trained yet: %s serves unless a request says otherwise (see: tradewind train --help)", r.Fallback())}
+		return []string{fmt.Sprintf("no router is trained yet: the default one (%s) goes by the tiers of the models, and certifies nothing; fallback %s (see: tradewind models show default, tradewind train --help)", r.Version(), r.Fallback())}
 	}
 	lines := []string{fmt.Sprintf("router %s, fallback %s", r.Version(), r.Fallback())}
 	if n := len(r.Unmeasured()); n > 0 {

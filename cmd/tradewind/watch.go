@@ -16,7 +16,7 @@ import (
 
 // openRouter opens the router that is configured or promoted, and names the registry that may promote another; that is
 // nil where the path is an artifact by itself. Without a router, simulated arms get one trained in the simulated world,
-// and real arms none: nothing is known of them yet.
+// and real arms the default one, which knows their tiers.
 func openRouter(ctx context.Context, m *Main, c *config, f *fleet) (*classifier.Classifier, *models.Registry, error) {
 	dir := c.Router.Artifact
 	if dir != "" {

@@ -107,26 +107,28 @@ func over(spent, budget float64) float64 {
 // CostPoint is the pacer's.
 type CostPoint = policy.CostPoint
 
-// Forecasts is the mean forecast cost of the router's choices at each price of the curve. An arm whose cost is not forecast
+// Forecasts is the forecast cost of the router's choices at each price of the curve. An arm whose cost is not forecast
 // counts at what it really cost on average.
 func (t *Trace) Forecasts() []CostPoint {
 	constants := t.m.Constants(nil)
 	out := make([]CostPoint, 0, len(t.lambdas))
 	for k, l := range t.lambdas {
-		sum := 0.0
+		sum, square := 0.0, 0.0
 		for i := range t.m.IDs {
 			arm := t.Choice(i, k)
 			c := t.Predictions.CostUSD[i*len(t.m.Arms)+arm]
 			if math.IsNaN(c) {
 				c = constants[arm].Cost
 			}
-			sum += c
+			sum, square = sum+c, square+c*c
 		}
-		mean := sum / float64(t.m.N())
-		if n := len(out); n > 0 {
-			mean = min(mean, out[n-1].CostUSD)
+		n := float64(t.m.N())
+		mean := sum / n
+		spread := math.Sqrt(max(0, square/n-mean*mean))
+		if k > 0 {
+			mean = min(mean, out[k-1].CostUSD)
 		}
-		out = append(out, CostPoint{Lambda: l, CostUSD: mean})
+		out = append(out, CostPoint{Lambda: l, CostUSD: mean, SpreadUSD: spread})
 	}
 	return out
 }

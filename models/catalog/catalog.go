@@ -74,6 +74,12 @@ const (
 	TierFrontier Tier = "frontier"
 )
 
+// Tiers are those that say something, from the least able to the most.
+func Tiers() []Tier { return []Tier{TierSmall, TierMedium, TierLarge, TierFrontier} }
+
+// Arm is the name under which a router knows what may be expected of any arm of a tier.
+func (t Tier) Arm() ArmID { return ArmID("tier/" + string(t)) }
+
 // Arm is one LLM at one provider: what it is called, what it can do and what it costs.
 type Arm struct {
 	ID ArmID
