@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
@@ -36,9 +35,9 @@ type config struct {
 	Teams     []governance.OwnerConfig `yaml:"teams"`
 	Metrics   metricsConfig            `yaml:"metrics" restart:""`
 
-	// files are those that it was read from, and sum is their digest, so that a change of one is seen.
+	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
-	sum   [sha256.Size]byte
+	sum   string
 }
 
 // nameList is one name or a list of them.
@@ -94,12 +93,17 @@ type metricsConfig struct {
 // Flags are stronger still: override applies them before anything is validated.
 func loadConfig(file string, getenv func(string) string, override func(*config)) (*config, error) {
 	c := &config{Listen: "127.0.0.1:8080", DataDir: "tradewind-data"}
-	defer func() { c.sum = fingerprint(c.files) }()
 	if file == "" {
 		file = getenv("TRADEWIND_CONFIG")
 	}
 	if file != "" {
-		c.files = append(c.files, file)
+		c.files = []string{file}
+		before := fingerprint(c.files)
+		defer func() {
+			if fingerprint(c.files[:1]) == before { // else it changed while it was read, and must be read again
+				c.sum = fingerprint(c.files)
+			}
+		}()
 		text, err := readLimited(file, configBytesMax)
 		if err != nil {
 			return c, fmt.Errorf("config: %w", err)
