@@ -2,6 +2,7 @@ package serving_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,5 +110,34 @@ func TestUnknownIsNeverZero(t *testing.T) {
 	a.wantError(429, "insufficient_quota")
 	if a.get("error.tradewind.reason") != "budget_unpriced" {
 		t.Errorf("refused for %s", a.body)
+	}
+}
+
+// Pain 15 (QuantumNous/new-api#4168, #7241): a stream's usage is counted once, wherever the vendor puts it, and what is
+// missing is estimated and marked. Pain 12 (BerriAI/litellm#37992): an explicit zero is not missing.
+func TestStreamUsageIsCountedOnce(t *testing.T) {
+	const usage = `"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}`
+	withUsage := strings.TrimSuffix(finish, "}") + "," + usage + "}"
+	for name, tt := range map[string]struct {
+		events []string
+		want   string
+	}{
+		"an extra chunk":        {[]string{delta("391"), finish, usageChunk, "[DONE]"}, "0.000013 final"},
+		"on the last delta":     {[]string{delta("391"), withUsage, "[DONE]"}, "0.000013 final"},
+		"both":                  {[]string{delta("391"), withUsage, usageChunk, "[DONE]"}, "0.000013 final"},
+		"on every chunk":        {[]string{strings.TrimSuffix(delta("391"), "}") + `,"usage":{"prompt_tokens":7,"completion_tokens":1}}`, withUsage, "[DONE]"}, "0.000013 final"},
+		"null, then at the end": {[]string{strings.TrimSuffix(delta("391"), "}") + `,"usage":null}`, finish, usageChunk, "[DONE]"}, "0.000013 final"},
+		"zero":                  {[]string{delta("391"), finish, `{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}`, "[DONE]"}, "0 final"},
+	} {
+		w := newWorld(t, setup{})
+		w.vendor.play(func(int, *upstream.Request) (*script, error) { return &script{events: slices.Clone(tt.events)}, nil })
+		a := w.chat(ask("one/cheap", `,"stream":true,"stream_options":{"include_usage":true}`)).wantOK()
+		_, o := w.outcome(a)
+		if got := fmt.Sprint(o.Cost, " ", o.CostStatus); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+		if n := strings.Count(a.body, `"cost":`); n != 1 {
+			t.Errorf("%s: the cost stands there %d times: %s", name, n, a.body)
+		}
 	}
 }
