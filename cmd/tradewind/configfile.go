@@ -225,7 +225,7 @@ func (r *configReader) value(n ast.Node, s string) string {
 		}
 		expr, tail, closed := strings.Cut(after, "}")
 		if !closed {
-			r.problem(n, "%q has no closing brace", s)
+			r.problem(n, "a ${ has no closing brace") // what stands around it may be a secret
 			return s
 		}
 		name, fallback, hasDefault := strings.Cut(expr, ":-")
