@@ -77,6 +77,23 @@ func costsAgree(t *testing.T, usage string, stream bool) {
 	// The ledger is compared with the log when the world ends.
 }
 
+// What is asked once a call stands in the forecast that arms are compared by, and in what the client is told to expect.
+func TestRequestPriceIsForecast(t *testing.T) {
+	dear := catalog.Arm{ID: "one/fee", Tier: catalog.TierLarge, Prices: catalog.Flat(1_000_000, 2_000_000)}
+	dear.Prices.Request = 5_000_000
+	w := newWorld(t, setup{arms: []catalog.Arm{dear, {ID: "two/plain", Tier: catalog.TierLarge, Prices: catalog.Flat(1_500_000, 3_000_000)}}})
+	if a := w.chat(ask("auto", "")).wantOK(); a.header.Get("X-Tradewind-Model") != "two/plain" {
+		t.Errorf("answered by %s, which asks half a cent a call", a.header.Get("X-Tradewind-Model"))
+	}
+	d := w.do("POST", "/v1/route", ask("one/fee", "")).wantOK()
+	for _, name := range []string{"cost_usd", "cost_upper_usd"} {
+		usd := must(catalog.ParseDollars(fmt.Sprint(d.get("candidates").([]any)[0].(map[string]any)[name])))(t)
+		if usd <= dear.Prices.Request {
+			t.Errorf("%s is %s, less than the fee", name, usd)
+		}
+	}
+}
+
 // Pain 25 (headroomlabs-ai/headroom#3032): cached tokens without a price of their own cost the full one and are an estimate.
 func TestGuessedPricesAreEstimates(t *testing.T) {
 	w := newWorld(t, setup{arms: []catalog.Arm{{ID: "one/flat", Tier: catalog.TierLarge, Prices: catalog.Flat(1_000_000, 2_000_000)}}})
