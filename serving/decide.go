@@ -140,7 +140,7 @@ func (r *round) price(c *policy.Case) {
 		}
 		at := arm.Prices.At(catalog.Usage{Input: int64(r.context.Tokens)})
 		output := min(a.OutputTokens, float64(r.outputMax(arm))) * float64(r.wire.N)
-		picodollars := float64(r.context.Tokens)*float64(at.Input) + output*float64(at.Output)
+		picodollars := float64(arm.Prices.Request)*1e3 + float64(r.context.Tokens)*float64(at.Input) + output*float64(at.Output)
 		a.CostUSD = math.RoundToEven(picodollars/1e3) / 1e9 // as exact as a charge can be
 		bound, err := r.bound(arm)
 		if err != nil { // absurdly large: no budget holds it

@@ -64,6 +64,7 @@ func (g *Gateway) Routes() []Route {
 		{Method: "POST", Path: "/v1/route", Key: true, handle: g.route},
 		{Method: "POST", Path: "/v1/feedback", Key: true, handle: g.authenticated(g.feedback)},
 		{Method: "GET", Path: "/v1/decisions/:id", Key: true, handle: g.authenticated(g.decision)},
+		{Method: "GET", Path: "/v1/usage", Key: true, handle: g.authenticated(g.usage)},
 		{Method: "GET", Path: "/v1/models", Key: true, handle: g.authenticated(g.models)},
 		{Method: "GET", Path: "/v1/models/*id", Key: true, handle: g.authenticated(g.model)},
 		{Method: "GET", Path: "/healthz", handle: ok},

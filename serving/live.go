@@ -43,7 +43,7 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("serving: Settings.%s is required", name)
 		}
 	}
-	if s.Epsilon < 0 || s.Epsilon > 1 {
+	if !(s.Epsilon >= 0 && s.Epsilon <= 1) {
 		return fmt.Errorf("serving: Epsilon is %v, want a share between 0 and 1", s.Epsilon)
 	}
 	if s.Strategy != "" && !s.Strategy.Known() {

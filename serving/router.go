@@ -115,7 +115,9 @@ func (r *Router) bestPrior() int {
 }
 
 // typicalCost orders prices where no request is at hand: a thousand tokens in, an answer of ordinary length out.
-func typicalCost(p *catalog.Prices) catalog.Picodollars { return 1000*p.Input + priorTokens*p.Output }
+func typicalCost(p *catalog.Prices) catalog.Picodollars {
+	return catalog.Picodollars(p.Request)*1000 + 1000*p.Input + priorTokens*p.Output
+}
 
 // matching finds the arms of a name: provider/model, or the model at any provider.
 func (r *Router) matching(name string) []int {

@@ -2,112 +2,64 @@ package serving_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
+	"time"
 
-	"github.com/tradewind-llm/tradewind/datasets"
-	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
-// pricedArm asks another prime number of picodollars for each kind of token, so that no two mixtures cost the same.
-func pricedArm(id catalog.ArmID, guessed catalog.Kinds) catalog.Arm {
-	rates := catalog.Rates{
-		Input: 1_000_003, CacheRead: 100_003, CacheWrite: 1_250_009, CacheWrite1h: 2_000_003, AudioInput: 7_000_003, ImageInput: 1_100_009,
-		Output: 10_000_019, Reasoning: 12_000_017, AudioOutput: 20_000_003, Guessed: guessed,
-	}
-	return catalog.Arm{ID: id, Tier: catalog.TierLarge, Prices: catalog.Prices{Known: true, Rates: rates, Request: 1_234_567}}
-}
-
-// TestCostsAgree: the cost in the answer, in the header, in the decision, in the log and in the ledger is one number, for
-// every kind of token and every way to report it, streamed or not. Pains 14 (BerriAI/litellm#30816) and 23 (#33772).
-func TestCostsAgree(t *testing.T) {
-	for name, usage := range map[string]string{
-		"plain":      `{"prompt_tokens":11,"completion_tokens":7}`,
-		"cached":     `{"prompt_tokens":1000,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":900}}`,
-		"written":    `{"prompt_tokens":1000,"completion_tokens":7,"cache_creation_input_tokens":900,"cache_creation":{"ephemeral_5m_input_tokens":400,"ephemeral_1h_input_tokens":500}}`,
-		"reasoning":  `{"prompt_tokens":11,"completion_tokens":70,"completion_tokens_details":{"reasoning_tokens":63}}`,
-		"audio":      `{"prompt_tokens":110,"completion_tokens":70,"prompt_tokens_details":{"audio_tokens":100},"completion_tokens_details":{"audio_tokens":60}}`,
-		"images":     `{"prompt_tokens":110,"completion_tokens":7,"prompt_tokens_details":{"image_tokens":100}}`,
-		"everything": `{"prompt_tokens":1000,"completion_tokens":500,"prompt_tokens_details":{"cached_tokens":101,"cache_write_tokens":103,"audio_tokens":107,"image_tokens":109},"cache_creation":{"ephemeral_1h_input_tokens":51},"completion_tokens_details":{"reasoning_tokens":201,"audio_tokens":203}}`,
-	} {
-		for _, stream := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, stream %v", name, stream), func(t *testing.T) { costsAgree(t, usage, stream) })
-		}
-	}
-}
-
-func costsAgree(t *testing.T, usage string, stream bool) {
-	arm := pricedArm("one/all", 0)
-	w := newWorld(t, setup{arms: []catalog.Arm{arm}})
+// Pain 9 (maximhq/bifrost#6482): an ordinary key sees what it has spent, what is held, what bounds it and until when, and
+// nothing of another key.
+func TestUsage(t *testing.T) {
+	usd := func(x float64) *float64 { return &x }
+	w := newWorld(t, setup{auth: governance.Options{
+		Keys: []governance.KeyConfig{
+			{Key: keyA, Org: "o", Team: "t", Budget: governance.BudgetConfig{TotalUSD: usd(1)}, RequestsPerMinute: 60},
+			{Key: keyMate, Org: "o", Team: "t"}, {Key: keyB},
+		},
+		Teams: []governance.OwnerConfig{{Name: "t", Org: "o", Budget: governance.BudgetConfig{DayUSD: usd(0.5)}}},
+	}})
+	w.chat(ask("one/cheap", ""), bearer(keyA)...).wantOK()
+	w.chat(ask("one/cheap", ""), bearer(keyMate)...).wantOK()
+	during := make(chan *answer, 1)
 	w.vendor.play(func(int, *upstream.Request) (*script, error) {
-		if stream {
-			return &script{events: []string{delta("391"), finish, `{"id":"c1","object":"chat.completion.chunk","choices":[],"usage":` + usage + `}`, "[DONE]"}}, nil
-		}
-		return &script{events: []string{whole("391", usage)}}, nil
+		during <- w.do("GET", "/v1/usage", "", bearer(keyA)...)
+		return &script{}, nil
 	})
-	more, body := "", ""
-	if stream {
-		more = `,"stream":true,"stream_options":{"include_usage":true}`
+	w.chat(ask("one/cheap", ""), bearer(keyA)...).wantOK()
+	// Each call costs 7 tokens at 1 and 3 at 2 dollars per million.
+	a := (<-during).wantOK()
+	held := fmt.Sprint(a.get("held_usd"))
+	if a.get("spent_usd") != "0.000013" || held == "0" {
+		t.Errorf("while a request runs: %s", a.body)
 	}
-	a := w.chat(ask("one/all", more)).wantOK()
-	if body = a.body; stream {
-		events := a.events()
-		body = events[len(events)-2]
+	own, team := budgetOf(t, a, 0), budgetOf(t, a, 1)
+	if own["scope"] != "key" || own["limit_usd"] != "1" || own["spent_usd"] != "0.000013" || own["held_usd"] != held || own["resets_at"] != "<nil>" {
+		t.Errorf("the key's budget %v", own)
 	}
-	d := w.do("GET", "/v1/decisions/"+string(a.round()), "")
-	_, o := w.outcome(a)
-	want, err := arm.Prices.Cost(o.Usage)
-	if err != nil || o.Usage.Output+o.Usage.Reasoning+o.Usage.AudioOutput == 0 {
-		t.Fatalf("usage %+v: %v", o.Usage, err)
+	if team["scope"] != "team" || team["scope_id"] != "o/t" || team["window"] != "day" || team["spent_usd"] != "0.000026" || team["held_usd"] != held {
+		t.Errorf("the team's budget %v, which two keys spend from", team)
 	}
-	got := []string{fmt.Sprint(dig(t, body, "usage.cost")), fmt.Sprint(d.get("cost_usd")), o.Cost.String()}
-	if !stream { // a stream has its cost only once its headers are gone
-		got = append(got, a.header.Get("X-Tradewind-Cost-Usd"))
+	if at, err := time.Parse(time.RFC3339, team["resets_at"]); err != nil || time.Until(at) <= 0 || time.Until(at) > 24*time.Hour {
+		t.Errorf("a day ends at %s", team["resets_at"])
 	}
-	for i, cost := range got {
-		if cost != want.String() {
-			t.Errorf("cost %d is %s, want %s", i, cost, want)
-		}
+	if a.get("remaining_usd") != team["remaining_usd"] || a.get("limits.requests_per_minute") != "60" || a.get("limits.tokens_per_minute") != nil {
+		t.Errorf("%s", a.body)
 	}
-	if o.CostStatus != datasets.CostFinal || d.get("cost_status") != "final" || dig(t, body, "usage.cost_details.request") != "0.001234567" {
-		t.Errorf("cost status %s, decision %s, answer %s", o.CostStatus, d.body, body)
-	}
-	// The ledger is compared with the log when the world ends.
-}
-
-// Pain 25 (headroomlabs-ai/headroom#3032): cached tokens without a price of their own cost the full one and are an estimate.
-func TestGuessedPricesAreEstimates(t *testing.T) {
-	w := newWorld(t, setup{arms: []catalog.Arm{{ID: "one/flat", Tier: catalog.TierLarge, Prices: catalog.Flat(1_000_000, 2_000_000)}}})
-	for usage, want := range map[string]string{
-		`{"prompt_tokens":10,"completion_tokens":5}`:                                             "0.00002 final",
-		`{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":8}}`: "0.00002 estimated",
-	} {
-		w.vendor.play(func(int, *upstream.Request) (*script, error) {
-			return &script{events: []string{whole("391", usage)}}, nil
-		})
-		a := w.chat(ask("one/flat", "")).wantOK()
-		d := w.do("GET", "/v1/decisions/"+string(a.round()), "")
-		if got := fmt.Sprint(d.get("cost_usd"), " ", d.get("cost_status")); got != want {
-			t.Errorf("%s: %s, want %s", usage, got, want)
-		}
+	b := w.do("GET", "/v1/usage", "", bearer(keyB)...).wantOK()
+	if b.get("spent_usd") != "0" || b.get("remaining_usd") != nil || len(b.get("budgets").([]any)) != 0 || b.get("key_id") == a.get("key_id") {
+		t.Errorf("another key sees %s", b.body)
 	}
 }
 
-// Pain 8 (BerriAI/litellm PR#27509): under a budget an arm without a price is refused, never booked at 0; without one its
-// cost is null. Pain 31 (workweave/router PR#233): what is unknown of an arm counts as absent.
-func TestUnknownIsNeverZero(t *testing.T) {
-	unpriced := []catalog.Arm{{ID: "one/unpriced", Tier: catalog.TierLarge}}
-	w := newWorld(t, setup{arms: unpriced})
-	a := w.chat(ask("one/unpriced", "")).wantOK()
-	if a.header.Get("X-Tradewind-Cost-Usd") != "unpriced" || !strings.Contains(a.body, `"cost":null`) {
-		t.Errorf("cost %s in %s", a.header.Get("X-Tradewind-Cost-Usd"), a.body)
+// budgetOf is one of the budgets of an answer, its values as text.
+func budgetOf(t *testing.T, a *answer, i int) map[string]string {
+	t.Helper()
+	all := a.get("budgets").([]any)
+	out := map[string]string{}
+	for name, v := range all[i].(map[string]any) {
+		out[name] = fmt.Sprint(v)
 	}
-	w.chat(ask("auto", `,"tools":[{"type":"function","function":{"name":"f"}}]`)).wantError(400, "no_candidate")
-	w = newWorld(t, setup{arms: unpriced, auth: budget(1)})
-	a = w.chat(ask("one/unpriced", ""), bearer(keyA)...)
-	a.wantError(429, "insufficient_quota")
-	if a.get("error.tradewind.reason") != "budget_unpriced" {
-		t.Errorf("refused for %s", a.body)
-	}
+	return out
 }

@@ -188,7 +188,8 @@ func TestDeadline(t *testing.T) {
 }
 
 // TestCutStream cuts before every event (P5a): before the first content the next arm answers in full, after it the
-// client gets what came, an error event and the end. Never two answers, and what was streamed is paid for.
+// client gets what came, an error event and the end. Never two answers, and what was streamed is paid for. Pains 16
+// (BerriAI/litellm#27967) and 17 (#29808).
 func TestCutStream(t *testing.T) {
 	events := []string{`{"id":"c1","choices":[{"index":0,"delta":{"role":"assistant"}}]}`, delta("a"), delta("b"), delta("c"), finish, usageChunk}
 	for cut := 0; cut <= len(events); cut++ {
@@ -267,7 +268,8 @@ func TestStreamUsage(t *testing.T) {
 }
 
 // TestClientGone leaves at each stage over a real connection (P9): the vendor is cancelled at once and the round is
-// settled, not lost.
+// settled, not lost. Pains 11 (BerriAI/litellm#14457) and 13 (#17364): whoever leaves pays for what was said, once, and the
+// vendor says no more.
 func TestClientGone(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script script

@@ -25,6 +25,8 @@ type fleet struct {
 	// catalog is all that is known, with the configuration laid over it; priced is when a price that is served changes next.
 	catalog *catalog.Catalog
 	priced  time.Time
+	// skipped is what the configured file of facts has no place for.
+	skipped []catalog.Skipped
 	// made remembers of what each provider was made.
 	made map[string]openaicompat.Options
 }
@@ -38,7 +40,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 		return nil, err
 	}
 	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string]openaicompat.Options{}}
-	if known, err = c.catalog(known); err != nil {
+	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
 	f.catalog = known.On(now)
@@ -92,11 +94,10 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 }
 
 // catalog lays the configuration's file of facts, and then its models, over what is known.
-func (c *config) catalog(known *catalog.Catalog) (*catalog.Catalog, error) {
+func (c *config) catalog(known *catalog.Catalog) (_ *catalog.Catalog, skipped []catalog.Skipped, err error) {
 	if c.Catalog != "" {
-		var err error
-		if known, err = overFile(known, c.Catalog); err != nil {
-			return nil, fmt.Errorf("catalog: %w", err)
+		if known, skipped, err = overFile(known, c.Catalog); err != nil {
+			return nil, nil, fmt.Errorf("catalog: %w", err)
 		}
 	}
 	var entries []*catalog.Entry
@@ -104,16 +105,16 @@ func (c *config) catalog(known *catalog.Catalog) (*catalog.Catalog, error) {
 		for i := range p.Models {
 			e, err := p.Models[i].entry(p.Name, known)
 			if err != nil {
-				return nil, fmt.Errorf("provider %s: model %s: %w", p.Name, p.Models[i].Name, err)
+				return nil, nil, fmt.Errorf("provider %s: model %s: %w", p.Name, p.Models[i].Name, err)
 			}
 			entries = append(entries, e)
 		}
 	}
 	over, err := catalog.FromEntries(entries)
 	if err != nil {
-		return nil, fmt.Errorf("providers: %w", err)
+		return nil, nil, fmt.Errorf("providers: %w", err)
 	}
-	return known.Over(over), nil
+	return known.Over(over), skipped, nil
 }
 
 func firstSet(getenv func(string) string, names []string) telemetry.Secret {

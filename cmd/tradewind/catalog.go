@@ -34,7 +34,7 @@ func (c *catalogSource) open(m *Main) (*catalog.Catalog, error) {
 	}
 	known = known.With(catalog.Simulated())
 	if c.File != "" {
-		if known, err = overFile(known, c.File); err != nil {
+		if known, _, err = overFile(known, c.File); err != nil {
 			return nil, err
 		}
 	}
@@ -43,25 +43,25 @@ func (c *catalogSource) open(m *Main) (*catalog.Catalog, error) {
 		if err != nil {
 			return nil, err
 		}
-		if known, err = loaded.catalog(known); err != nil {
+		if known, _, err = loaded.catalog(known); err != nil {
 			return nil, err
 		}
 	}
 	return known.On(time.Now()), nil
 }
 
-// overFile lays a file over a catalog.
-func overFile(known *catalog.Catalog, file string) (*catalog.Catalog, error) {
+// overFile lays a file over a catalog, and names what of the file has no place in it.
+func overFile(known *catalog.Catalog, file string) (*catalog.Catalog, []catalog.Skipped, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	over, _, err := catalog.Read(f)
+	over, skipped, err := catalog.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return known.Over(over), nil
+	return known.Over(over), skipped, nil
 }
 
 type catalogListCmd struct {

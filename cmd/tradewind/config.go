@@ -1,16 +1,13 @@
 package main
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
@@ -38,9 +35,9 @@ type config struct {
 	Teams     []governance.OwnerConfig `yaml:"teams"`
 	Metrics   metricsConfig            `yaml:"metrics" restart:""`
 
-	// files are those that it was read from, and sum is their digest, so that a change of one is seen.
+	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
-	sum   [sha256.Size]byte
+	sum   string
 }
 
 // nameList is one name or a list of them.
@@ -102,12 +99,17 @@ type metricsConfig struct {
 // Flags are stronger still: override applies them before anything is validated.
 func loadConfig(file string, getenv func(string) string, override func(*config)) (*config, error) {
 	c := &config{Listen: "127.0.0.1:8080", DataDir: "tradewind-data"}
-	defer func() { c.sum = fingerprint(c.files) }()
 	if file == "" {
 		file = getenv("TRADEWIND_CONFIG")
 	}
 	if file != "" {
-		c.files = append(c.files, file)
+		c.files = []string{file}
+		before := fingerprint(c.files)
+		defer func() {
+			if fingerprint(c.files[:1]) == before { // else it changed while it was read, and must be read again
+				c.sum = fingerprint(c.files)
+			}
+		}()
 		text, err := readLimited(file, configBytesMax)
 		if err != nil {
 			return c, fmt.Errorf("config: %w", err)
@@ -147,27 +149,16 @@ func readLimited(file string, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// strategies are the values of `strategy` that are served today.
-var strategies = []string{"cost", "latency", "balanced", "availability", "quality"}
-
+// validate checks what no single value shows. What a key may hold was checked where the file was read.
 func (c *config) validate() error {
-	if c.Routing.Strategy != "" && !slices.Contains(strategies, c.Routing.Strategy) {
-		return fmt.Errorf("config: routing.strategy %q is none of %s", c.Routing.Strategy, strings.Join(strategies, ", "))
-	}
-	if t := policy.Traffic(c.Routing.Traffic); !t.Known() {
-		return fmt.Errorf("config: routing.traffic %q is neither %s nor %s", t, policy.KnownMix, policy.Shifting)
-	}
-	if e := c.Routing.Epsilon; e != nil && (*e < 0 || *e > 1) {
+	if e := c.Routing.Epsilon; e != nil && !(*e >= 0 && *e <= 1) {
 		return fmt.Errorf("config: routing.epsilon is %v, want a share between 0 and 1", *e)
 	}
 	if n := c.Routing.Attempts; n < 0 || n > 3 {
 		return fmt.Errorf("config: routing.attempts is %d, want 1 to 3", n)
 	}
-	if d := c.Routing.Timeout; d < 0 || d > 3600 {
+	if d := c.Routing.Timeout; !(d >= 0 && d <= 3600) {
 		return fmt.Errorf("config: routing.timeout_seconds is %v, want more than 0 and at most 3600", d)
-	}
-	if c.Journal.Sync != "" && c.Journal.Sync != "write" && c.Journal.Sync != "always" {
-		return fmt.Errorf("config: journal.sync %q is neither write nor always", c.Journal.Sync)
 	}
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
@@ -181,14 +172,6 @@ func (c *config) validate() error {
 			return fmt.Errorf("config: providers: the name %q is empty, has a slash or stands twice", p.Name)
 		}
 		seen[p.Name] = true
-		if p.Type != "" && p.Type != "openai" {
-			return fmt.Errorf("config: provider %s: type %q is not served; openai is", p.Name, p.Type)
-		}
-	}
-	for i, k := range c.Keys {
-		if k.Strategy != "" && !slices.Contains(strategies, k.Strategy) {
-			return fmt.Errorf("config: keys[%d]: strategy %q is none of %s", i, k.Strategy, strings.Join(strategies, ", "))
-		}
 	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
 		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ const (
 	secretBytesMax = 64 << 10
 	// problemsMax is how many mistakes of one file are told.
 	problemsMax = 50
+	// nestingMax is how deep a file may be nested. The library's time grows with the square of it.
+	nestingMax = 200
 )
 
 // problem is one mistake in a configuration file.
@@ -57,21 +60,37 @@ func parseConfig(c *config, text []byte, getenv func(string) string) error {
 	if len(r.problems) > 0 {
 		return r.problems
 	}
+	return decodeYAML(body, c, yaml.Strict())
+}
+
+// decodeYAML decodes a parsed file.
+func decodeYAML(body ast.Node, into any, options ...yaml.DecodeOption) (err error) {
+	defer survive(&err)
 	// The library takes a time that it cannot parse for no time at all: a key would never expire.
-	decoder := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict(), yaml.CustomUnmarshaler(parseTime), yaml.CustomUnmarshaler(parseBool))
-	if err := decoder.DecodeFromNode(body, c); err != nil {
+	options = append(options, yaml.CustomUnmarshaler(parseTime), yaml.CustomUnmarshaler(parseBool))
+	if err := yaml.NewDecoder(bytes.NewReader(nil), options...).DecodeFromNode(body, into); err != nil {
 		return yamlError(err)
 	}
 	return nil
 }
 
+// survive makes an error of a panic: the library has some, and a server that reloads a strange file must outlive it.
+func survive(err *error) {
+	if recover() != nil {
+		*err = errors.New("it cannot be read as YAML")
+	}
+}
+
 // parseYAML reads the one document of a file; nil where it is empty.
-func parseYAML(text []byte) (ast.Node, error) {
+func parseYAML(text []byte) (body ast.Node, err error) {
+	defer survive(&err)
+	if nesting(text) > nestingMax {
+		return nil, fmt.Errorf("it is nested deeper than %d levels", nestingMax)
+	}
 	f, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, yamlError(err)
 	}
-	var body ast.Node
 	for _, doc := range f.Docs {
 		switch {
 		case doc.Body == nil || doc.Body.Type() == ast.CommentType:
@@ -82,6 +101,26 @@ func parseYAML(text []byte) (ast.Node, error) {
 		}
 	}
 	return body, nil
+}
+
+// nesting is at least the depth of a file, before anybody has parsed it: its brackets, and the dashes, question marks and
+// indentation before the first word of a line.
+func nesting(text []byte) (most int) {
+	depth := 0
+	for line := range bytes.Lines(text) {
+		words := bytes.TrimLeft(line, " -?:")
+		most = max(most, (len(line)-len(words))/2)
+		for _, b := range words {
+			switch b {
+			case '[', '{':
+				depth++
+				most = max(most, depth)
+			case ']', '}':
+				depth = max(0, depth-1)
+			}
+		}
+	}
+	return most
 }
 
 // yamlPlace is how the library writes a position.
@@ -186,7 +225,7 @@ func (r *configReader) value(n ast.Node, s string) string {
 		}
 		expr, tail, closed := strings.Cut(after, "}")
 		if !closed {
-			r.problem(n, "%q has no closing brace", s)
+			r.problem(n, "a ${ has no closing brace") // what stands around it may be a secret
 			return s
 		}
 		name, fallback, hasDefault := strings.Cut(expr, ":-")
@@ -211,7 +250,7 @@ func (r *configReader) check(n ast.Node, t reflect.Type) {
 	case *ast.AnchorNode:
 		r.check(n.Value, t)
 	case *ast.TagNode:
-		r.check(n.Value, t)
+		r.problem(n, "tags such as %.40s are not read", n.Start.Value)
 	case *ast.MappingNode:
 		for _, v := range n.Values {
 			r.checkPair(v, t)
@@ -247,6 +286,7 @@ func (r *configReader) checkPair(v *ast.MappingValueNode, t reflect.Type) {
 		for _, f := range fields {
 			if f.name == name {
 				r.check(v.Value, f.typ)
+				r.checkEnum(v.Value, &f)
 				return
 			}
 		}
@@ -255,6 +295,17 @@ func (r *configReader) checkPair(v *ast.MappingValueNode, t reflect.Type) {
 			return
 		}
 		r.problem(v.Key, "unknown key %q%s", name, nearestKey(name, fields))
+	}
+}
+
+// checkEnum refuses a value that is none of the few that a key may have.
+func (r *configReader) checkEnum(n ast.Node, f *configField) {
+	value, ok := n.(*ast.StringNode)
+	if !ok || f.enum == "" || value.Value == "" {
+		return
+	}
+	if values := strings.Split(f.enum, ","); !slices.Contains(values, value.Value) {
+		r.problem(n, "%s %.80q is none of %s", f.name, value.Value, strings.Join(values, ", "))
 	}
 }
 

@@ -86,6 +86,18 @@ keys:
 	}
 }
 
+// A file that the library would take minutes for, or panic at, is an error at once.
+func TestStrangeFiles(t *testing.T) {
+	for _, text := range []string{
+		strings.Repeat("[", 1<<20), strings.Repeat("{a: ", 1<<18), strings.Repeat("- ", 1<<18), strings.Repeat("? ", 1<<18), strings.Repeat(" ", 1<<16) + "a: b",
+		"providers:\n  !00000 00000", "listen: !!binary aGk=", "a: &a [*a]\n",
+	} {
+		if err := parseConfig(&config{}, []byte(text), env{}.get); err == nil {
+			t.Errorf("%.40q is a configuration", text)
+		}
+	}
+}
+
 var update = flag.Bool("update", false, "write the files that tests compare with")
 
 // The schema that is published is the one that the structs make.

@@ -286,6 +286,13 @@ func (x *examination) facts(f *fleet) {
 			x.add("catalog", levelWarn, l.next, l.message+": %s", n, some(l.arms))
 		}
 	}
+	var left []string
+	for _, s := range f.skipped {
+		left = append(left, s.ID+" "+s.Reason)
+	}
+	if len(left) > 0 {
+		x.add("catalog", levelOK, "", "%d entries of the catalog file are left out: %s", len(left), some(left))
+	}
 	if !f.priced.IsZero() {
 		x.add("catalog", levelOK, "", "the next dated change of a price is on %s, and is taken then", f.priced.Format(time.DateOnly))
 	}

@@ -118,6 +118,15 @@ func TestDoctorKnowsTheAgeOfPrices(t *testing.T) {
 		"1 models end within a month or have ended: mistral/ending", "ok: the next dated change of a price is on ")
 }
 
+// What an operator's file has no place for is told, never dropped silently.
+func TestDoctorTellsWhatTheCatalogFileLacks(t *testing.T) {
+	prices := write(t, "prices.json", `{"mistral/m":{"litellm_provider":"mistral","mode":"chat","input_cost_per_token":1e-06,"output_cost_per_token":2e-06},
+"mistral/half":{"litellm_provider":"mistral","mode":"chat","input_cost_per_token":1e-06}}`)
+	file := write(t, "tradewind.yaml", "catalog: "+prices+"\nproviders: [{name: mistral, api_key: sk-0123456789, models: [m]}]\n")
+	by, _ := examined(t, nil, "--config", file, "--offline", "--data-dir", t.TempDir())
+	contains(t, "catalog", by["catalog"], "1 entries of the catalog file are left out: mistral/half has one price without the other")
+}
+
 func TestDoctorSeesARunningServer(t *testing.T) {
 	s := start(t, nil)
 	by, code := examined(t, nil, "--data-dir", s.data, "--offline")

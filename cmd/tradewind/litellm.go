@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -130,8 +129,11 @@ func importLiteLLM(text []byte) (out []byte, left []string, err error) {
 	}
 	r := configReader{unknown: func(line int, path string) { i.leave("line %d: %s", line, path) }}
 	r.check(body, reflect.TypeFor[litellmConfig]())
-	if err := yaml.NewDecoder(bytes.NewReader(nil), yaml.CustomUnmarshaler(parseBool)).DecodeFromNode(body, &in); err != nil {
-		return nil, nil, yamlError(err)
+	if len(r.problems) > 0 {
+		return nil, nil, r.problems
+	}
+	if err := decodeYAML(body, &in); err != nil {
+		return nil, nil, err
 	}
 	for n := range in.Models {
 		i.model(&in.Models[n])

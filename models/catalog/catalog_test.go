@@ -186,6 +186,7 @@ func TestParseRefuses(t *testing.T) {
 		{head + `{"id":"p/x","in":"1","out":"1","changes":[{"in":"1","out":"1"}]}]}`, `no day`},
 		{head + `{"id":"p/x","in":"1","out":"1","changes":[{"from":"2026-01-01","in":"1"}]}]}`, `2026-01-01: has one price`},
 		{head + `{"id":"p/x","in":"1","out":"1","request":0}]}`, `a call`},
+		{head + `{"id":"p/x","in":"1","out":"1","request":1001}]}`, `at most 1000`},
 		{head + `{"id":"p/x","can":["tools"],"cannot":["tools"]}]}`, `none in both`},
 		{head + `{"id":"p/x","free":true}]}`, "is free"},
 		{head + `{"id":"p/x","in":"-1","out":"1"}]}`, "decimal"},

@@ -245,8 +245,8 @@ func prices(r *EntryRates, request *Nanodollars, steps []EntryStep, free bool) (
 		return Prices{}, err
 	}
 	if request != nil {
-		if p.Request = *request; p.Request < 0 || p.Request == 0 && !free {
-			return Prices{}, errors.New("has a price a call that is not above 0")
+		if p.Request = *request; p.Request < 0 || p.Request > RequestMax || p.Request == 0 && !free {
+			return Prices{}, fmt.Errorf("has a price a call of %s USD, want more than 0 and at most %s", p.Request, RequestMax)
 		}
 	}
 	if len(steps) > StepsMax {

@@ -19,6 +19,8 @@ const (
 	IDBytesMax   = 256
 	TokensMax    = 1 << 30
 	NamesMax     = 64
+	// RequestMax is the most that an arm may ask for a call itself: a thousand dollars.
+	RequestMax Nanodollars = 1000e9
 )
 
 // bundled holds the facts of catalog.json. NOTICE, beside it, has the licences of its sources.

@@ -4,7 +4,7 @@ package catalog
 type Provider struct {
 	Name    string
 	BaseURL string
-	// KeyVars are in order: the first one set wins, and NAME_2, NAME_3 … add keys.
+	// KeyVars are in order: the first one set wins.
 	KeyVars []string
 	// OutputCap is the vendor's name for the cap on an answer's tokens, where it refuses the usual max_tokens.
 	OutputCap string

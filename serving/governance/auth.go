@@ -38,39 +38,39 @@ var (
 
 // BudgetConfig caps spending in US dollars for each window; nil is no cap, and zero refuses all that costs.
 type BudgetConfig struct {
-	DayUSD   *float64 `yaml:"day" json:"day,omitempty"`
+	DayUSD   *float64 `yaml:"day" json:"day,omitempty" doc:"US dollars a day, in UTC; 0 refuses all that costs."`
 	WeekUSD  *float64 `yaml:"week" json:"week,omitempty"`
 	MonthUSD *float64 `yaml:"month" json:"month,omitempty"`
-	TotalUSD *float64 `yaml:"total" json:"total,omitempty"`
+	TotalUSD *float64 `yaml:"total" json:"total,omitempty" doc:"US dollars in all."`
 }
 
 // KeyConfig is one key of the configuration: the key itself or its digest, and what it may do.
 type KeyConfig struct {
 	// Name is for people, in error messages alone.
-	Name string `yaml:"name" json:"name,omitempty"`
+	Name string `yaml:"name" json:"name,omitempty" doc:"For people, in error messages alone."`
 	// Key is the secret, SHA256 its digest in hex; exactly one of them is set.
-	Key    telemetry.Secret `yaml:"key" json:"key,omitempty"`
-	SHA256 string           `yaml:"sha256" json:"sha256,omitempty"`
+	Key    telemetry.Secret `yaml:"key" json:"key,omitempty" doc:"The secret, such as ${TEAM_A_KEY}; or give its sha256."`
+	SHA256 string           `yaml:"sha256" json:"sha256,omitempty" doc:"The digest of the secret, in hex."`
 	Org    string           `yaml:"org" json:"org,omitempty"`
 	Team   string           `yaml:"team" json:"team,omitempty"`
 
 	Budget      BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
 	Permissions []Permission `yaml:"permissions" json:"permissions,omitempty"`
-	Strategy    string       `yaml:"strategy" json:"strategy,omitempty"`
-	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty"`
+	Strategy    string       `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality"`
+	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
 	// MaxCostUSD and MaxLatencyMS cap every single request.
-	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty"`
+	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
 	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty"`
-	Allow        []string `yaml:"allow" json:"allow,omitempty"`
-	Deny         []string `yaml:"deny" json:"deny,omitempty"`
+	Allow        []string `yaml:"allow" json:"allow,omitempty" doc:"Globs over provider/model; without any, all are allowed."`
+	Deny         []string `yaml:"deny" json:"deny,omitempty" doc:"Globs over provider/model; they win."`
 	Explore      *bool    `yaml:"explore" json:"explore,omitempty"`
 	// Log is full, features or none; empty is features, because text is kept only where somebody asked for it.
-	Log LogLevel `yaml:"log" json:"log,omitempty"`
+	Log LogLevel `yaml:"log" json:"log,omitempty" enum:"full,features,none" doc:"What is kept of its requests beside the money."`
 
 	RequestsPerMinute int       `yaml:"rpm" json:"rpm,omitempty"`
 	TokensPerMinute   int       `yaml:"tpm" json:"tpm,omitempty"`
 	Concurrent        int       `yaml:"concurrent" json:"concurrent,omitempty"`
-	ExpiresAt         time.Time `yaml:"expires_at" json:"expires_at,omitzero"`
+	ExpiresAt         time.Time `yaml:"expires_at" json:"expires_at,omitzero" doc:"A day, or a time such as 2026-12-31T23:59:59Z."`
 	Disabled          bool      `yaml:"disabled" json:"disabled,omitempty"`
 }
 

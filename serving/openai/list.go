@@ -35,12 +35,12 @@ type ModelInfo struct {
 	AsOf            string       `json:"as_of,omitempty"`
 }
 
-// ModelPrices are in US dollars per million tokens.
+// ModelPrices are in US dollars per million tokens. Those of the cache are null where nobody told them.
 type ModelPrices struct {
-	Input      catalog.Nanodollars `json:"input"`
-	Output     catalog.Nanodollars `json:"output"`
-	CacheRead  catalog.Nanodollars `json:"cache_read"`
-	CacheWrite catalog.Nanodollars `json:"cache_write"`
+	Input      catalog.Nanodollars  `json:"input"`
+	Output     catalog.Nanodollars  `json:"output"`
+	CacheRead  *catalog.Nanodollars `json:"cache_read"`
+	CacheWrite *catalog.Nanodollars `json:"cache_write"`
 }
 
 var capabilityNames = [...]struct {
@@ -88,7 +88,16 @@ func NewModel(a *catalog.Arm, created time.Time) Model {
 	if p := a.Prices; p.Known {
 		// A million tokens at one picodollar a token cost 1,000 nanodollars.
 		million := func(p catalog.Picodollars) catalog.Nanodollars { return catalog.Nanodollars(p) * 1000 }
-		info.Prices = &ModelPrices{million(p.Input), million(p.Output), million(p.CacheRead), million(p.CacheWrite)}
+		info.Prices = &ModelPrices{Input: million(p.Input), Output: million(p.Output)}
+		for _, cached := range [...]struct {
+			kind  catalog.Kinds
+			price catalog.Picodollars
+			to    **catalog.Nanodollars
+		}{{catalog.KindCacheRead, p.CacheRead, &info.Prices.CacheRead}, {catalog.KindCacheWrite, p.CacheWrite, &info.Prices.CacheWrite}} {
+			if n := million(cached.price); p.Guessed&cached.kind == 0 {
+				*cached.to = &n
+			}
+		}
 	}
 	return Model{ID: string(a.ID), Object: "model", Created: created.Unix(), OwnedBy: a.ID.Provider(), Tradewind: info}
 }
