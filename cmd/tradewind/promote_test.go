@@ -418,14 +418,18 @@ func TestOneArtifactIsNotWatched(t *testing.T) {
 	}
 }
 
-// TestFirstPromotionNeedsNoRestart: real arms begin without a router and take the first one that is promoted.
+// TestFirstPromotionNeedsNoRestart: real arms begin with the default router and take the first one that is promoted.
 func TestFirstPromotionNeedsNoRestart(t *testing.T) {
 	_, artifact := shared(t)
 	config := write(t, "config.yaml", "providers:\n  - name: lab\n    type: openai\n    base_url: http://127.0.0.1:9\n    allow_private: true\n"+
 		"    models: [sim/cheap, sim/strong]\n")
 	s := startMain(t, Main{Getenv: env(nil).get, PollEvery: pollEvery}, "--config", config)
-	if got := s.live(); got != "" {
-		t.Fatalf("router %s is in service before any was promoted", got)
+	standard, err := models.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.live(); got != standard.Digest() {
+		t.Fatalf("router %s is in service before any was promoted, want the default one, %s", got, standard.Digest())
 	}
 	d := strings.TrimSpace(run(t, "models", "add", "--registry", filepath.Join(s.data, "models"), "--promote", artifact))
 	until(t, "the router in service", d, func() string { return string(s.live()) })
