@@ -24,7 +24,11 @@ func (c *configImportCmd) Run(m *Main) error {
 	if err != nil {
 		return err
 	}
-	out, left, err := importLiteLLM(text)
+	known, err := catalog.Default()
+	if err != nil {
+		return err
+	}
+	out, left, err := importLiteLLM(text, known)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
@@ -114,7 +118,7 @@ func (i *litellmImport) leave(format string, args ...any) {
 
 // importLiteLLM turns a configuration of LiteLLM into one of ours and lists what was left out. References to variables
 // (os.environ/NAME) stay what they are.
-func importLiteLLM(text []byte) (out []byte, left []string, err error) {
+func importLiteLLM(text []byte, known *catalog.Catalog) (out []byte, left []string, err error) {
 	body, err := parseYAML(text)
 	if err != nil {
 		return nil, nil, err
@@ -123,10 +127,7 @@ func importLiteLLM(text []byte) (out []byte, left []string, err error) {
 		return nil, nil, errors.New("the file is empty")
 	}
 	var in litellmConfig
-	i := litellmImport{arms: map[string][]string{}, fallbacks: map[string][]string{}}
-	if i.known, err = catalog.Default(); err != nil {
-		return nil, nil, err
-	}
+	i := litellmImport{known: known, arms: map[string][]string{}, fallbacks: map[string][]string{}}
 	r := configReader{unknown: func(line int, path string) { i.leave("line %d: %s", line, path) }}
 	r.check(body, reflect.TypeFor[litellmConfig]())
 	if len(r.problems) > 0 {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
 const litellmExample = `
@@ -108,11 +110,15 @@ func FuzzImportLiteLLM(f *testing.F) {
 	f.Add([]byte(litellmExample))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
 	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))
+	known, err := catalog.Default()
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if len(text) > 1<<16 {
 			return
 		}
-		out, _, err := importLiteLLM(text)
+		out, _, err := importLiteLLM(text, known)
 		if err != nil || bytes.Contains(text, []byte("file:")) || bytes.Contains(text, []byte("${")) {
 			return
 		}

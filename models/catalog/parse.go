@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Format is the version of the catalog file that Parse reads and Write writes.
@@ -194,12 +195,13 @@ func (c *Catalog) Entry(id ArmID) *Entry {
 		return e
 	}
 	p := &a.Prices
-	e.EntryRates, e.Steps, e.Free = p.entry(), p.entrySteps(), p.Input == 0 && p.Output == 0
+	e.EntryRates, e.Steps, e.Free = p.entry(), p.entrySteps(), p.free()
 	if p.Request > 0 {
 		e.Request = &p.Request
 	}
 	for i := range v.Changes {
 		p := &v.Changes[i].Prices
+		e.Free = e.Free || p.free()
 		e.Changes = append(e.Changes, EntryChange{From: v.Changes[i].From, EntryRates: p.entry(), Steps: p.entrySteps()})
 	}
 	return e
@@ -210,6 +212,17 @@ func known(n int) *int {
 		return nil
 	}
 	return &n
+}
+
+// free reports whether some price is 0, which was meant.
+func (p *Prices) free() bool {
+	for _, s := range append([]Step{{Above: 1, Rates: p.Rates}}, p.Steps[:]...) {
+		prices := s.prices()
+		if s.Above > 0 && slices.Contains(prices[:], 0) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Prices) entrySteps() (steps []EntryStep) {
