@@ -104,6 +104,9 @@ func (r *round) filter(a *catalog.Arm) policy.Filter {
 	if !r.wire.Tradewind.Allowed(a.ID) {
 		return policy.Denied
 	}
+	if f, _ := r.unsaid(a); f != policy.Eligible {
+		return f
+	}
 	if r.wire.Target.Auto {
 		for _, n := range needs {
 			if r.wire.Needs.Has(n.capability) && !a.Capabilities.Has(n.capability) {
@@ -115,6 +118,39 @@ func (r *round) filter(a *catalog.Arm) policy.Filter {
 		return policy.ContextTooSmall
 	}
 	return policy.Eligible
+}
+
+// unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
+func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
+	if s := r.spoken; s != nil {
+		switch native := r.live.Pool.Speaks(a.ID, s.Dialect); {
+		case s.Nowhere, !native && s.NativeOnly != "":
+			return policy.Dialect, s.NativeOnly
+		case native && s.ForeignOnly != "":
+			return policy.Dialect, s.ForeignOnly
+		case native:
+			return policy.Eligible, ""
+		}
+	}
+	if field := r.lackOf(a.ID.Provider()); field != "" {
+		return policy.ParamUnsupported, field
+	}
+	return policy.Eligible, ""
+}
+
+// lack is what of the request in chat cannot be said to a provider, "" where all of it can.
+type lack struct{ provider, field string }
+
+// lackOf asks each provider once.
+func (r *round) lackOf(provider string) string {
+	for _, l := range r.lacks {
+		if l.provider == provider {
+			return l.field
+		}
+	}
+	field := r.live.Pool.Lacks(provider, r.wire.Body())
+	r.lacks = append(r.lacks, lack{provider, field})
+	return field
 }
 
 // fits reports whether the estimated prompt and the answer asked for fit the arm's window. The margin is a tenth: the
@@ -338,13 +374,16 @@ func (r *round) noCandidate() error {
 		Filter policy.Filter `json:"filter"`
 	}
 	var all []removed
-	c, count, window := &r.decision.Case, map[policy.Filter]int{}, 0
+	c, count, window, field := &r.decision.Case, map[policy.Filter]int{}, 0, ""
 	for i, a := range c.Candidates {
 		if c.Pinned >= 0 && i != c.Pinned {
 			continue
 		}
 		all = append(all, removed{a.Arm, a.Filter})
 		count[a.Filter]++
+		if _, f := r.unsaid(&r.router.arms[i]); f != "" && field == "" {
+			field = f
+		}
 		if a.Filter == policy.ContextTooSmall {
 			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
 		}
@@ -359,6 +398,10 @@ func (r *round) noCandidate() error {
 	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
 	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
 		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
+	}
+	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
+		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", field)
+		e.Param = field
 	}
 	e.Extra = map[string]any{"filtered": all}
 	return e
