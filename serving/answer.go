@@ -23,6 +23,7 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
 		Candidates: r.plan, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: r.wire.Tradewind.Timeout,
 		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold,
+		Dialect: r.surface.dialect, Header: r.surface.forwarded(r.req.Header),
 	})
 	r.waited += r.g.o.Now().Sub(sent)
 	if err == nil {
@@ -46,26 +47,38 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 }
 
 // bodyFor splices the body for an arm out of the client's.
-func (r *round) bodyFor(arm *catalog.Arm) []byte {
+func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
-	return r.wire.AppendUpstream(body, openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true})
+	u := openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
+	if d == openai.Chat {
+		return r.wire.AppendUpstream(body, u)
+	}
+	return r.spoken.AppendUpstream(body, u)
+}
+
+// events are those of the answer in the client's dialect.
+func (r *round) events(a *upstream.Answer) source {
+	if a.Dialect() == r.surface.dialect {
+		return a
+	}
+	return r.surface.translate(r, a)
 }
 
 // relayWhole passes on an answer that is not streamed, with the model that answered and its cost.
 func (r *round) relayWhole(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
-	event, err := r.next(a)
+	event, err := r.next(r.events(a))
 	if err != nil {
-		return r.broke(a, err, 0)
+		return r.broke(a, err, event.Usage(), 0)
 	}
 	event.Data = bytes.Clone(event.Data) // next may reuse it
 	if _, err := r.next(a); err == nil {
-		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, len(event.Data)/4)
+		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, event.Usage(), len(event.Data)/4)
 	} else if err != io.EOF {
-		return r.broke(a, err, len(event.Data)/4)
+		return r.broke(a, err, event.Usage(), len(event.Data)/4)
 	}
 	final := r.conclude(a, event.Usage(), len(event.Data)/4)
-	body, err := openai.AppendAnswer(make([]byte, 0, len(event.Data)+512+len(final.Explain)), &event, a.Served().ID, final)
+	body, err := r.surface.writer(r, a.Served().ID).AppendWhole(make([]byte, 0, len(event.Data)+512+len(final.Explain)), &event, final)
 	if err != nil {
 		return err
 	}
@@ -80,9 +93,9 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 }
 
 // next waits for the vendor's next event; the wait is not our overhead.
-func (r *round) next(a *upstream.Answer) (upstream.Event, error) {
+func (r *round) next(s source) (upstream.Event, error) {
 	waiting := r.g.o.Now()
-	event, err := a.Next()
+	event, err := s.Next()
 	r.waited += r.g.o.Now().Sub(waiting)
 	return event, err
 }
@@ -90,27 +103,19 @@ func (r *round) next(a *upstream.Answer) (upstream.Event, error) {
 // relayStream passes a stream on, event by event, and never switches to another arm.
 func (r *round) relayStream(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
-	rewriter := openai.Rewriter{Served: a.Served().ID, IncludeUsage: r.wire.IncludeUsage}
+	events, w := r.events(a), r.surface.writer(r, a.Served().ID)
 	flusher := http.NewResponseController(r.w)
 	r.streamHead(a)
 	r.wrote = true
-	out, chunk := make([]byte, 0, 1024), make([]byte, 0, 1024)
-	seen := contentMeter{}
+	out, seen := make([]byte, 0, 1024), contentMeter{}
 	for {
-		event, err := r.next(a)
+		event, err := r.next(events)
 		if err != nil {
-			return r.endStream(a, &rewriter, err, seen.tokens(), flusher)
-		}
-		if event.Kind.Has(openai.IsDone) && len(event.Data) <= len("[DONE]") {
-			continue
+			return r.endStream(a, w, err, &seen, flusher)
 		}
 		seen.add(&event)
-		if chunk = rewriter.AppendChunk(chunk[:0], &event); len(chunk) == 0 {
-			continue
-		}
-		out = openai.AppendEvent(out[:0], chunk)
-		if !r.send(flusher, out) {
-			return r.broke(a, context.Canceled, seen.tokens())
+		if out = w.AppendEvent(out[:0], &event); len(out) > 0 && !r.send(flusher, out) {
+			return r.broke(a, context.Canceled, seen.usage, seen.tokens())
 		}
 	}
 }
@@ -129,29 +134,33 @@ func (r *round) send(flusher *http.ResponseController, b []byte) bool {
 }
 
 // endStream ends a stream in one of three ways: complete, cut by the vendor, or left by the client.
-func (r *round) endStream(a *upstream.Answer, w *openai.Rewriter, err error, seen int, flusher *http.ResponseController) error {
-	var out []byte
+func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *contentMeter, flusher *http.ResponseController) error {
+	var final openai.Final
+	var failure *openai.Error
 	if err == io.EOF {
-		final := r.conclude(a, w.Usage(), seen)
-		if last := w.AppendLast(nil, final); len(last) > 0 {
-			out = openai.AppendEvent(out, last)
-		}
-		err = nil
+		final, err = r.conclude(a, seen.usage, seen.tokens()), nil
 	} else {
-		err = r.broke(a, err, seen)
-		out = openai.AppendEvent(out, w.AppendFailure(nil, openai.AsError(err)))
+		err = r.broke(a, err, seen.usage, seen.tokens())
+		failure = openai.AsError(err)
 	}
 	if !r.gone() {
-		r.send(flusher, openai.AppendDone(out))
+		r.send(flusher, w.AppendEnd(nil, final, failure))
 	}
 	return err
 }
 
-// contentMeter counts what was streamed, for the bill of an answer whose usage never came. Vendors send about a token
-// an event; where they pack more into one, the event is longer than the shortest by more than a token's four bytes.
-type contentMeter struct{ events, bytes, shortest int }
+// contentMeter keeps the usage that came, and counts what was streamed for the bill of an answer whose usage never did.
+// Vendors send about a token an event; where they pack more into one, the event is longer than the shortest by more than
+// a token's four bytes.
+type contentMeter struct {
+	events, bytes, shortest int
+	usage                   openai.Usage
+}
 
 func (m *contentMeter) add(c *openai.Chunk) {
+	if u := c.Usage(); u.Known || !m.usage.Known && u.Input > 0 {
+		m.usage = u
+	}
 	if !c.Kind.Has(openai.HasContent) {
 		return
 	}
@@ -183,7 +192,7 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 }
 
 // broke ends a round whose answer broke off, or whose client left: what was streamed is settled.
-func (r *round) broke(a *upstream.Answer, err error, seen int) error {
+func (r *round) broke(a *upstream.Answer, err error, told openai.Usage, seen int) error {
 	r.outcome.Status = datasets.Failed
 	var e *upstream.Error
 	switch {
@@ -197,6 +206,10 @@ func (r *round) broke(a *upstream.Answer, err error, seen int) error {
 		err = e.Wire()
 	}
 	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+	if told.Input > 0 { // some vendors tell it at the start
+		u = told
+		u.Known, u.Output = false, max(u.Output, int64(seen))
+	}
 	if seen == 0 && r.outcome.Status != datasets.Failed {
 		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)
 	}

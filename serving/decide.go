@@ -86,51 +86,6 @@ func (r *round) candidates(c *policy.Case) {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// needs are the capabilities that filter, with the name of each filter.
-var needs = [...]struct {
-	capability catalog.Capability
-	filter     policy.Filter
-}{
-	{catalog.Tools, policy.NoTools}, {catalog.Vision, policy.NoVision}, {catalog.JSONSchema, policy.NoJSONSchema},
-	{catalog.AudioInput, policy.NoAudio}, {catalog.PDF, policy.NoPDF}, {catalog.Reasoning, policy.NoReasoning},
-}
-
-// filter is the first hard reason against an arm: the key, the request, what the arm can do, its window. Somebody who
-// names an arm knows what it can do better than a catalog, so capabilities filter only where the router chooses.
-func (r *round) filter(a *catalog.Arm) policy.Filter {
-	if ok, _ := r.principal.Arm(a.ID); !ok {
-		return policy.NotAllowed
-	}
-	if !r.wire.Tradewind.Allowed(a.ID) {
-		return policy.Denied
-	}
-	if r.wire.Target.Auto {
-		for _, n := range needs {
-			if r.wire.Needs.Has(n.capability) && !a.Capabilities.Has(n.capability) {
-				return n.filter
-			}
-		}
-	}
-	if !r.fits(a) {
-		return policy.ContextTooSmall
-	}
-	return policy.Eligible
-}
-
-// fits reports whether the estimated prompt and the answer asked for fit the arm's window. The margin is a tenth: the
-// count is another tokenizer's.
-func (r *round) fits(a *catalog.Arm) bool {
-	input := r.context.Tokens + r.context.Tokens/10
-	if a.MaxInputTokens > 0 && input > a.MaxInputTokens {
-		return false
-	}
-	output := r.wire.MaxTokens
-	if a.MaxOutputTokens > 0 {
-		output = min(output, a.MaxOutputTokens)
-	}
-	return a.ContextTokens == 0 || input+output <= a.ContextTokens
-}
-
 // price fills in what the request would cost at each arm: the forecast, and the bound that a hold must cover.
 func (r *round) price(c *policy.Case) {
 	for i := range c.Candidates {
@@ -338,13 +293,16 @@ func (r *round) noCandidate() error {
 		Filter policy.Filter `json:"filter"`
 	}
 	var all []removed
-	c, count, window := &r.decision.Case, map[policy.Filter]int{}, 0
+	c, count, window, field := &r.decision.Case, map[policy.Filter]int{}, 0, ""
 	for i, a := range c.Candidates {
 		if c.Pinned >= 0 && i != c.Pinned {
 			continue
 		}
 		all = append(all, removed{a.Arm, a.Filter})
 		count[a.Filter]++
+		if _, f := r.unsaid(&r.router.arms[i]); f != "" && field == "" {
+			field = f
+		}
 		if a.Filter == policy.ContextTooSmall {
 			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
 		}
@@ -359,6 +317,10 @@ func (r *round) noCandidate() error {
 	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
 	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
 		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
+	}
+	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
+		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", field)
+		e.Param = field
 	}
 	e.Extra = map[string]any{"filtered": all}
 	return e

@@ -60,7 +60,7 @@ type Route struct {
 func (g *Gateway) Routes() []Route {
 	ok := func(c *gin.Context) { c.String(http.StatusOK, "ok\n") }
 	routes := []Route{
-		{Method: "POST", Path: "/v1/chat/completions", Key: true, Metered: true, handle: func(c *gin.Context) { g.chat(c.Writer, c.Request) }},
+		{Method: "POST", Path: "/v1/messages/count_tokens", Key: true, handle: g.authenticated(g.countTokens)},
 		{Method: "POST", Path: "/v1/route", Key: true, handle: g.route},
 		{Method: "POST", Path: "/v1/feedback", Key: true, handle: g.authenticated(g.feedback)},
 		{Method: "GET", Path: "/v1/decisions/:id", Key: true, handle: g.authenticated(g.decision)},
@@ -71,6 +71,10 @@ func (g *Gateway) Routes() []Route {
 		{Method: "GET", Path: "/readyz", handle: g.ready},
 		{Method: "GET", Path: "/health/liveliness", handle: ok},
 		{Method: "GET", Path: "/health/readiness", handle: g.ready},
+	}
+	for _, s := range surfaces() {
+		s := g.surfaces[s.dialect]
+		routes = append(routes, Route{Method: "POST", Path: s.path, Key: true, Metered: true, handle: func(c *gin.Context) { g.answer(s, c.Writer, c.Request) }})
 	}
 	if g.o.MetricsOpen {
 		metrics := g.o.Metrics.Handler()
@@ -118,7 +122,7 @@ func (g *Gateway) fail(c *gin.Context, err error) {
 	if id == "" {
 		id = g.named(c)
 	}
-	openai.WriteError(c.Writer, openai.AsError(err), id, "")
+	g.failing(c.Request.URL.Path)(c.Writer, openai.AsError(err), id, "")
 }
 
 func (g *Gateway) notFound(c *gin.Context) {
@@ -168,7 +172,7 @@ func (g *Gateway) model(c *gin.Context, p *governance.Principal) {
 
 // route decides and calls nobody: no hold, no journal, no draw.
 func (g *Gateway) route(c *gin.Context) {
-	r := g.begin(c.Writer, c.Request)
+	r := g.begin(g.asked(c), c.Writer, c.Request)
 	defer r.recycle()
 	var err error
 	for _, station := range []func() error{r.authenticate, r.decode, r.admit} {

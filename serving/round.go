@@ -33,6 +33,7 @@ const bodyKeepMax = 1 << 20
 // round is one request on its way. Its memory is reused; everything that outlives it is copied when it is journaled.
 type round struct {
 	g       *Gateway
+	surface *served
 	w       http.ResponseWriter
 	req     *http.Request
 	started time.Time
@@ -42,9 +43,13 @@ type round struct {
 
 	principal *governance.Principal
 	body      bytes.Buffer
-	wire      *openai.Request
-	grant     quota.Grant
-	granted   bool
+	// wire is the request in chat, spoken what the client said where it speaks another dialect.
+	wire   *openai.Request
+	spoken *openai.Spoken
+	// lacks remembers what cannot be said to a provider.
+	lacks   []lack
+	grant   quota.Grant
+	granted bool
 
 	live      *live
 	router    *Router
@@ -71,9 +76,9 @@ type round struct {
 }
 
 // begin takes a round from the pool and names it.
-func (g *Gateway) begin(w http.ResponseWriter, req *http.Request) *round {
+func (g *Gateway) begin(s *served, w http.ResponseWriter, req *http.Request) *round {
 	r := g.rounds.Get().(*round)
-	r.g, r.w, r.req, r.started = g, w, req, g.o.Now()
+	r.g, r.surface, r.w, r.req, r.started = g, s, w, req, g.o.Now()
 	r.live = g.live.Load()
 	r.router = r.live.Router
 	r.id = newRoundID(r.started)
@@ -129,11 +134,11 @@ func (r *round) end() {
 		if !r.wrote {
 			r.status = e.Status
 			r.head()
-			openai.WriteError(r.w, e, r.requestID, string(r.id))
+			r.surface.fail(r.w, e, r.requestID, string(r.id))
 		}
 	}
 	total := r.since()
-	r.g.surface.End(telemetry.Done{
+	r.surface.meter.End(telemetry.Done{
 		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,
 		Duration: total, Overhead: total - r.waited,
 	})
@@ -150,8 +155,7 @@ func (r *round) panicked(p any) {
 		r.outcome.Cost, r.outcome.CostStatus = r.forecast(r.plan[0]), datasets.CostEstimated
 	}
 	if r.wrote && r.wire.Stream { // the client must not take what it has for all
-		w := openai.Rewriter{Served: r.plan[0].ID}
-		_, _ = r.w.Write(openai.AppendDone(openai.AppendEvent(nil, w.AppendFailure(nil, e))))
+		_, _ = r.w.Write(r.surface.writer(r, r.plan[0].ID).AppendEnd(nil, openai.Final{}, e))
 	}
 }
 
@@ -186,7 +190,8 @@ func (r *round) recycle() {
 	clear(candidates)
 	clear(r.plan)
 	*r = round{
-		body: r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
+		lacks: r.lacks[:0],
+		body:  r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
 		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], holds: r.holds[:0],
 	}
 	r.decision.Case.Candidates = candidates[:0]
@@ -224,7 +229,7 @@ func (r *round) decode() error {
 	if err != nil {
 		return openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
 	}
-	if r.wire, err = openai.Decode(r.body.Bytes(), openai.DecodeOptions{BodyMax: r.g.o.BodyMax}); err != nil {
+	if r.wire, r.spoken, err = r.surface.decode(r.body.Bytes(), openai.DecodeOptions{BodyMax: r.g.o.BodyMax}); err != nil {
 		return err
 	}
 	if err := openai.ApplyHeaders(r.wire, r.req.Header); err != nil {
@@ -255,14 +260,19 @@ func (r *round) unsupported() error {
 func (r *round) admit() error {
 	grant, refusal := r.g.o.Quota.Admit(r.principal.KeyID, r.principal.Limits, int(r.wire.InputBound()/4)+1)
 	if refusal != nil {
-		rateHead(r.w.Header(), refusal.Requests, refusal.Tokens)
-		e := openai.NewError(openai.RateLimitExceeded, "the key's limit of %d %s is reached", refusal.Limit, refusal.Kind)
-		e.RetryAfter, e.Reason = refusal.RetryAfter, "rate_limited_"+string(refusal.Kind)
-		return e
+		return rateError(r.w.Header(), refusal)
 	}
 	r.grant, r.granted = grant, true
 	rateHead(r.w.Header(), grant.Requests, grant.Tokens)
 	return nil
+}
+
+// rateError is the wire's error of a limit that is reached.
+func rateError(h http.Header, refusal *quota.Refusal) error {
+	rateHead(h, refusal.Requests, refusal.Tokens)
+	e := openai.NewError(openai.RateLimitExceeded, "the key's limit of %d %s is reached", refusal.Limit, refusal.Kind)
+	e.RetryAfter, e.Reason = refusal.RetryAfter, "rate_limited_"+string(refusal.Kind)
+	return e
 }
 
 // rateHead sets the headers of the limits that are set, in OpenAI's form.

@@ -64,13 +64,13 @@ func (o *Options) Validate() error {
 
 // Gateway serves requests. Its methods may be called from any goroutine.
 type Gateway struct {
-	o       Options
-	live    atomic.Pointer[live]
-	swap    sync.Mutex // one replacement of live at a time
-	surface *telemetry.Surface
-	rounds  sync.Pool
-	started time.Time
-	closing atomic.Bool
+	o        Options
+	live     atomic.Pointer[live]
+	swap     sync.Mutex // one replacement of live at a time
+	surfaces map[openai.Dialect]*served
+	rounds   sync.Pool
+	started  time.Time
+	closing  atomic.Bool
 	// complained is the second of the last complaint.
 	complained atomic.Int64
 }
@@ -98,7 +98,10 @@ func New(o Options) (*Gateway, error) {
 	if o.Uniform == nil {
 		o.Uniform = rand.Float64
 	}
-	g := &Gateway{o: o, surface: o.Metrics.Surface("chat"), started: o.Now()}
+	g := &Gateway{o: o, surfaces: map[openai.Dialect]*served{}, started: o.Now()}
+	for _, s := range surfaces() {
+		g.surfaces[s.dialect] = &served{s, o.Metrics.Surface(string(s.dialect))}
+	}
 	g.rounds.New = func() any { return new(round) }
 	if err := g.Reload(context.Background(), o.Settings); err != nil {
 		return nil, err
@@ -145,10 +148,10 @@ func (g *Gateway) serve(r *round) error {
 	return r.relayWhole(answer)
 }
 
-// chat answers POST /v1/chat/completions.
-func (g *Gateway) chat(w http.ResponseWriter, req *http.Request) {
-	g.surface.Begin()
-	r := g.begin(w, req)
+// answer answers one request of a surface.
+func (g *Gateway) answer(s *served, w http.ResponseWriter, req *http.Request) {
+	s.meter.Begin()
+	r := g.begin(s, w, req)
 	defer r.end() // settles or releases, journals the outcome, answers what failed, contains a panic
 	r.err = g.serve(r)
 }

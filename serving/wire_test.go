@@ -20,18 +20,20 @@ func dollars(v float64) *float64 { return &v }
 func TestRoutes(t *testing.T) {
 	w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA}}}, options: serving.Options{MetricsOpen: true}})
 	golden := map[string][2]bool{ // key, metered
-		"POST /v1/chat/completions": {true, true},
-		"POST /v1/route":            {true, false},
-		"POST /v1/feedback":         {true, false},
-		"GET /v1/decisions/:id":     {true, false},
-		"GET /v1/usage":             {true, false},
-		"GET /v1/models":            {true, false},
-		"GET /v1/models/*id":        {true, false},
-		"GET /healthz":              {},
-		"GET /readyz":               {},
-		"GET /health/liveliness":    {},
-		"GET /health/readiness":     {},
-		"GET /metrics":              {},
+		"POST /v1/chat/completions":      {true, true},
+		"POST /v1/messages":              {true, true},
+		"POST /v1/messages/count_tokens": {true, false},
+		"POST /v1/route":                 {true, false},
+		"POST /v1/feedback":              {true, false},
+		"GET /v1/decisions/:id":          {true, false},
+		"GET /v1/usage":                  {true, false},
+		"GET /v1/models":                 {true, false},
+		"GET /v1/models/*id":             {true, false},
+		"GET /healthz":                   {},
+		"GET /readyz":                    {},
+		"GET /health/liveliness":         {},
+		"GET /health/readiness":          {},
+		"GET /metrics":                   {},
 	}
 	for _, r := range w.Routes() {
 		name := r.Method + " " + r.Path
@@ -42,7 +44,9 @@ func TestRoutes(t *testing.T) {
 		path := strings.NewReplacer(":id", "x", "*id", "x").Replace(r.Path)
 		for name, header := range map[string][]string{"no key": nil, "a wrong key": bearer(keyB)} {
 			a := w.do(r.Method, path, ask("auto", ""), header...)
-			if r.Key {
+			if r.Key && strings.HasPrefix(r.Path, "/v1/messages") {
+				a.wantAnthropicError(http.StatusUnauthorized, "authentication_error")
+			} else if r.Key {
 				a.wantError(http.StatusUnauthorized, openai.InvalidAPIKey)
 			} else if a.status != http.StatusOK {
 				t.Errorf("%s with %s: %d", r.Path, name, a.status)

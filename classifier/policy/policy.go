@@ -86,6 +86,7 @@ const (
 	Unhealthy        Filter = "unhealthy"
 	RateLimited      Filter = "rate_limited"
 	Retired          Filter = "retired"
+	Dialect          Filter = "dialect"
 )
 
 // Candidate is one arm in a case: its estimates, its price for this request and its live state.

@@ -93,7 +93,7 @@ func appendUsage(dst, raw []byte, f Final) []byte {
 		}
 	}
 	if f.Cost != nil {
-		dst = append(f.Cost.append(dst), ',')
+		dst = append(f.Cost.Append(dst), ',')
 	}
 	if dst[len(dst)-1] == '{' {
 		return append(dst, '}')
@@ -162,6 +162,39 @@ func (w *Rewriter) AppendChunk(dst []byte, c *Chunk) []byte {
 		}
 	}
 	return append(dst, c.Data[from:]...)
+}
+
+// StreamWriter is a Rewriter that frames what it writes.
+type StreamWriter struct{ Rewriter }
+
+// AppendWhole appends the body of an answer that is not streamed.
+func (w *StreamWriter) AppendWhole(dst []byte, c *Chunk, f Final) ([]byte, error) {
+	return AppendAnswer(dst, c, w.Served, f)
+}
+
+// AppendEvent appends what the client gets for one event, or nothing.
+func (w *StreamWriter) AppendEvent(dst []byte, c *Chunk) []byte {
+	if c.Kind.Has(IsDone) && len(c.Data) <= len("[DONE]") {
+		return dst
+	}
+	start := len(dst)
+	dst = append(dst, "data: "...)
+	payload := len(dst)
+	if dst = w.AppendChunk(dst, c); len(dst) == payload {
+		return dst[:start]
+	}
+	return append(dst, "\n\n"...)
+}
+
+// AppendEnd appends the end of a stream: complete, or broken off by an error.
+func (w *StreamWriter) AppendEnd(dst []byte, f Final, e *Error) []byte {
+	if e != nil {
+		return AppendDone(AppendEvent(dst, w.AppendFailure(nil, e)))
+	}
+	if last := w.AppendLast(nil, f); len(last) > 0 {
+		dst = AppendEvent(dst, last)
+	}
+	return AppendDone(dst)
 }
 
 // nameBuffer holds a quoted model name of ordinary length without an allocation.

@@ -28,9 +28,12 @@ const (
 func (k Kind) Has(what Kind) bool { return k&what == what }
 
 // Chunk is one event of an answer, a chat.completion.chunk or a whole chat.completion, and where its parts lie in Data.
+// An event of another dialect has a Name where that has names, and its usage in Counted.
 type Chunk struct {
-	Data []byte
-	Kind Kind
+	Data    []byte
+	Kind    Kind
+	Name    string
+	Counted Usage
 
 	id, created, model span
 	choices, usage     span
@@ -40,7 +43,7 @@ type Chunk struct {
 // Usage is the usage that the event carries, if any.
 func (c *Chunk) Usage() Usage {
 	if !c.usage.there() {
-		return Usage{}
+		return c.Counted
 	}
 	return ParseUsage(c.usage.of(c.Data))
 }

@@ -47,6 +47,26 @@ func (o DecodeOptions) Validate() error {
 	return nil
 }
 
+// admit fills in the defaults and checks what can be told without parsing.
+func (o *DecodeOptions) admit(body []byte) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if o.BodyMax == 0 {
+		o.BodyMax = BodyMax
+	}
+	if o.DepthMax == 0 {
+		o.DepthMax = DepthMax
+	}
+	if len(body) > o.BodyMax {
+		return NewError(RequestTooLarge, "the body has more than %d bytes", o.BodyMax)
+	}
+	if !utf8.Valid(body) {
+		return NewError(InvalidRequest, "the body is not valid UTF-8")
+	}
+	return nil
+}
+
 // Request is a chat request. It refers to the body it was decoded from, which must not change while it is in use.
 type Request struct {
 	// Model is the model value as sent and Target what it asks for.
@@ -159,30 +179,14 @@ type member struct {
 
 // Decode reads a whole body in one pass. Every failure is an *Error. What it accepts is valid JSON to encoding/json.
 func Decode(body []byte, o DecodeOptions) (*Request, error) {
-	if err := o.Validate(); err != nil {
+	if err := o.admit(body); err != nil {
 		return nil, err
-	}
-	if o.BodyMax == 0 {
-		o.BodyMax = BodyMax
-	}
-	if o.DepthMax == 0 {
-		o.DepthMax = DepthMax
-	}
-	if len(body) > o.BodyMax {
-		return nil, NewError(RequestTooLarge, "the body has more than %d bytes", o.BodyMax)
-	}
-	if !utf8.Valid(body) {
-		return nil, NewError(InvalidRequest, "the body is not valid UTF-8")
 	}
 	r := &Request{body: body, N: 1}
 	r.members = r.store[:0]
 	s := &scanner{b: body, depthMax: o.DepthMax}
 	if err := s.document(func() error { return r.top(s) }); err != nil {
-		var bad *syntaxError
-		if errors.As(err, &bad) {
-			return nil, NewError(InvalidRequest, "the body is not a valid JSON object: %v", bad)
-		}
-		return nil, err
+		return nil, notJSON(err)
 	}
 	for _, f := range [...]field{fModel, fMessages} {
 		if r.seen&(1<<f) == 0 {
@@ -367,6 +371,9 @@ func (r *Request) reasoning(s *scanner) error {
 	}
 	return err
 }
+
+// Body is what the request was decoded from.
+func (r *Request) Body() []byte { return r.body }
 
 // Strategy is the strategy that the request asks for: body, then header, then the model's suffix, then OpenRouter's
 // provider.sort. It is StrategyNone where the key or the configuration must decide.

@@ -186,7 +186,13 @@ func AppendError(dst []byte, e *Error, requestID, decisionID string) []byte {
 
 // WriteError writes the whole answer of a failed request. Nothing must have been written before.
 func WriteError(w http.ResponseWriter, e *Error, requestID, decisionID string) {
-	h := w.Header()
+	ErrorHead(w.Header(), e, requestID, decisionID)
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(AppendError(nil, e, requestID, decisionID)) // a client that is gone needs no answer
+}
+
+// ErrorHead sets the headers of an error, which are the same in every dialect.
+func ErrorHead(h http.Header, e *Error, requestID, decisionID string) {
 	h.Set("Content-Type", "application/json")
 	if requestID != "" {
 		h.Set("X-Request-Id", requestID)
@@ -204,6 +210,4 @@ func WriteError(w http.ResponseWriter, e *Error, requestID, decisionID string) {
 	if e.Allow != "" {
 		h.Set("Allow", e.Allow)
 	}
-	w.WriteHeader(e.Status)
-	_, _ = w.Write(AppendError(nil, e, requestID, decisionID)) // a client that is gone needs no answer
 }

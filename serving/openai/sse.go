@@ -165,5 +165,10 @@ func AppendEvent(dst, data []byte) []byte {
 	return append(dst, "\n\n"...)
 }
 
+// AppendNamed appends one event that has a name.
+func AppendNamed(dst []byte, name string, data []byte) []byte {
+	return AppendEvent(append(append(append(dst, "event: "...), name...), '\n'), data)
+}
+
 // AppendDone appends the event that ends a stream.
 func AppendDone(dst []byte) []byte { return append(dst, "data: [DONE]\n\n"...) }

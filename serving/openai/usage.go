@@ -193,8 +193,8 @@ func Price(p *catalog.Prices, u catalog.Usage) (Cost, error) {
 	return c, nil
 }
 
-// append appends the members cost and cost_details, without braces.
-func (c *Cost) append(dst []byte) []byte {
+// Append appends the members cost and cost_details, without braces.
+func (c *Cost) Append(dst []byte) []byte {
 	if !c.Priced {
 		return append(dst, `"cost":null,"cost_details":null`...)
 	}

@@ -17,6 +17,7 @@ type Answer struct {
 	pool    *Pool
 	group   []*catalog.Arm
 	arm     *catalog.Arm
+	dialect openai.Dialect
 	live    *state
 	stream  bool
 	started time.Time
@@ -39,6 +40,9 @@ type Answer struct {
 
 // Served is the arm that answers.
 func (a *Answer) Served() *catalog.Arm { return a.arm }
+
+// Dialect is the one that the events are in: the client's, or chat.
+func (a *Answer) Dialect() openai.Dialect { return a.dialect }
 
 // TTFT is the time from the start of the attempt that answers to its first content; for an answer that is not streamed
 // it is the time of the whole.

@@ -101,9 +101,12 @@ func (p *Pool) Renew(o Options) (*Pool, error) {
 type Plan struct {
 	// Candidates in order of preference. With one there is no failover, only the retry of a transient failure.
 	Candidates []*catalog.Arm
-	// Body makes the body for an arm. It is called once an attempt.
-	Body   func(arm *catalog.Arm) []byte
+	// Dialect is the client's; empty is chat. An arm whose provider does not speak it is asked in chat.
+	Dialect openai.Dialect
+	// Body makes the body for an arm in a dialect. It is called once an attempt.
+	Body   func(arm *catalog.Arm, d openai.Dialect) []byte
 	Stream bool
+	// Header goes to arms that are asked in the client's dialect.
 	Header http.Header
 	// Single allows one attempt and no more (fallback: false).
 	Single bool
@@ -165,6 +168,23 @@ func (p *Pool) order(arms []*catalog.Arm) []*catalog.Arm {
 		}
 	}
 	return queue
+}
+
+// Speaks reports whether an arm can be asked in a dialect. Every arm can be asked in chat.
+func (p *Pool) Speaks(id catalog.ArmID, d openai.Dialect) bool {
+	if d == openai.Chat || d == "" {
+		return true
+	}
+	l, ok := p.o.Providers[id.Provider()].(Linguist)
+	return ok && l.Speaks(d)
+}
+
+// Lacks names what of a chat request cannot be said to a provider, "" where all of it can.
+func (p *Pool) Lacks(provider string, chat []byte) string {
+	if l, ok := p.o.Providers[provider].(Linguist); ok {
+		return l.Lacks(chat)
+	}
+	return ""
 }
 
 // run is the state of one request before its first content.
@@ -308,7 +328,12 @@ func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (
 		wait = p.o.AnswerTimeout
 	}
 	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
-	s, err := provider.Stream(ctx, &Request{Arm: c, Body: plan.Body(c), Stream: plan.Stream, Header: plan.Header})
+	req := &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
+	if p.Speaks(c.ID, plan.Dialect) {
+		req.Dialect, req.Header = plan.Dialect, plan.Header
+	}
+	a.dialect, req.Body = req.Dialect, plan.Body(c, req.Dialect)
+	s, err := provider.Stream(ctx, req)
 	if err == nil {
 		a.source = s
 		err = a.begin()

@@ -126,7 +126,7 @@ func newWorld(t *testing.T, o Options, steps ...[]step) *world {
 }
 
 func (w *world) plan() *Plan {
-	return &Plan{Candidates: w.arms, Stream: true, Body: func(*catalog.Arm) []byte { return []byte("{}") }}
+	return &Plan{Candidates: w.arms, Stream: true, Body: func(*catalog.Arm, openai.Dialect) []byte { return []byte("{}") }}
 }
 
 // ask runs a plan to its end and checks that nothing is left open.

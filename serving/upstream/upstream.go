@@ -17,9 +17,11 @@ import (
 // Request is one call to one arm.
 type Request struct {
 	Arm *catalog.Arm
-	// Body is the whole body, already spliced for this arm.
-	Body   []byte
-	Stream bool
+	// Body is the whole body, already spliced for this arm, in Dialect; empty is chat. The events that are wanted are of
+	// the same dialect. Another one than chat is asked for only where the provider says that it speaks it.
+	Body    []byte
+	Dialect openai.Dialect
+	Stream  bool
 	// Header holds what may be handed on of the client's headers; the caller has made the selection.
 	Header http.Header
 }
@@ -34,6 +36,14 @@ type Event = openai.Chunk
 // time and reaches the vendor. Implementations are safe for concurrent use.
 type Provider interface {
 	Stream(ctx context.Context, r *Request) (Stream, error)
+}
+
+// Linguist is what a Provider also is whose vendor has another dialect than chat, or others beside it.
+type Linguist interface {
+	// Speaks reports whether the vendor can be asked in d, and answers in it.
+	Speaks(d openai.Dialect) bool
+	// Lacks names what of a chat request cannot be said to the vendor, "" where all of it can.
+	Lacks(chat []byte) string
 }
 
 // Stream is an answer as it arrives.

@@ -13,16 +13,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // This file tests what happens to the connection: cuts, stalls, cancellation, redirects, reuse.
 
 // cuts ends the connection after every byte of a stream: no cut may pass for a complete answer, but for one after the
-// finish_reason's event, where only [DONE] is missing.
+// event that tells why the answer ended, where only the mark of its end is missing.
 func (s *suite) cuts(t *testing.T) {
-	text := "data: " + chunk(role) + "\n\ndata: " + chunk(`{"content":"hello"}`) + "\n\ndata: " + finish + "\n\ndata: [DONE]\n\n"
-	complete := strings.Index(text, finish) + len(finish)
+	text := s.v.start + s.v.hello + s.v.end
+	complete := strings.Index(text, s.v.last) + len(s.v.last)
 	var at atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := at.Load()
@@ -37,7 +38,7 @@ func (s *suite) cuts(t *testing.T) {
 	p := s.provider(server.URL)
 	for cut := range len(text) {
 		at.Store(int64(cut))
-		events, err := read(t.Context(), p, true)
+		events, err := s.read(t.Context(), p, true)
 		if cut < complete && err == nil {
 			t.Fatalf("a stream cut at byte %d of %d passed for a complete answer of %d events", cut, len(text), len(events))
 		}
@@ -48,16 +49,19 @@ func (s *suite) cuts(t *testing.T) {
 			}
 		}
 		for _, ev := range events {
-			if !strings.Contains(text, "data: "+ev.data+"\n\n") {
+			if s.native() && !strings.Contains(text, "data: "+ev.data+"\n\n") {
 				t.Fatalf("cut at byte %d: an event was made up: %s", cut, ev.data)
 			}
 		}
 	}
 }
 
+// native reports whether the provider is asked in the vendor's own dialect, so that nothing is said anew.
+func (s *suite) native() bool { return (s.v == chatVendor) == (s.asked != openai.Messages) }
+
 // stall: the caller's deadline ends a wait, before and after the headers.
 func (s *suite) stall(t *testing.T) {
-	for _, prefix := range []string{"", "data: " + chunk(role) + "\n\n"} {
+	for _, prefix := range []string{"", s.v.start} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			if prefix != "" {
@@ -69,7 +73,7 @@ func (s *suite) stall(t *testing.T) {
 		}))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		start := time.Now()
-		_, err := read(ctx, s.provider(server.URL), true)
+		_, err := s.read(ctx, s.provider(server.URL), true)
 		if err == nil || time.Since(start) > 5*time.Second {
 			t.Errorf("a stalled stream ended with %v after %v, want an error at the deadline", err, time.Since(start))
 		}
@@ -84,7 +88,7 @@ func (s *suite) cancel(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "data: "+chunk(`{"content":"x"}`)+"\n\n")
+		_, _ = io.WriteString(w, s.v.start+s.v.hello)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 		gone <- time.Now()
@@ -94,7 +98,7 @@ func (s *suite) cancel(t *testing.T) {
 	best := time.Hour
 	for range 5 { // the best of five is the vendor's path; the others may be this machine's
 		ctx, cancel := context.WithCancel(t.Context())
-		answer, err := p.Stream(ctx, &upstream.Request{Arm: arm, Body: []byte(requestBody), Stream: true})
+		answer, err := p.Stream(ctx, s.request(true))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +131,7 @@ func (s *suite) redirect(t *testing.T) {
 	defer other.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		_, err := s.ask(t, true, func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, other.URL+"/v1/chat/completions", status)
+			http.Redirect(w, r, other.URL+"/v1"+s.v.path, status)
 		})
 		wantClass(t, err, upstream.BadAnswer)
 	}
@@ -138,7 +142,7 @@ func (s *suite) reuse(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.Copy(w, bytes.NewReader([]byte("data: "+chunk(`{"content":"x"}`)+"\n\ndata: "+finish+"\n\ndata: [DONE]\n\n")))
+		_, _ = io.Copy(w, bytes.NewReader([]byte(s.v.start+s.v.hello+s.v.end)))
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -149,7 +153,7 @@ func (s *suite) reuse(t *testing.T) {
 	defer server.Close()
 	p := s.provider(server.URL)
 	for range 10 {
-		if _, err := read(t.Context(), p, true); err != nil {
+		if _, err := s.read(t.Context(), p, true); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package upstreamtest is the conformance suite of upstream.Provider: what every vendor's protocol must do with the
-// good, the odd and the broken answers of an OpenAI-compatible server.
+// good, the odd and the broken answers of a server that speaks it.
 //
 // It talks to a scripted server on loopback. It tests one attempt at a time; what a Pool makes of the results is tested
 // with the Pool.
@@ -24,16 +24,22 @@ import (
 // Key is the key that providers under test must be configured with; no error may tell it.
 const Key = "sk-test-0123456789abcdefghijklmnop"
 
-// Run runs the suite. provider makes the provider under test for a server's base URL, with Key as its key.
+// Run runs the suite with a vendor that speaks chat. provider makes the provider under test for a server's base URL, with
+// Key as its key.
 func Run(t *testing.T, provider func(baseURL string) upstream.Provider) {
-	s := &suite{provider: provider}
+	s := &suite{provider: provider, v: chatVendor}
 	t.Run("whole answer", s.whole)
 	t.Run("stream", s.stream)
 	t.Run("tool calls", s.toolCalls)
 	t.Run("usage", s.usage)
+	t.Run("error inside an answer", s.inBand)
+	s.common(t)
+}
+
+// common is what does not depend on the dialect.
+func (s *suite) common(t *testing.T) {
 	t.Run("errors", s.errors)
 	t.Run("retry after", s.retryAfter)
-	t.Run("error inside an answer", s.inBand)
 	t.Run("garbage", s.garbage)
 	t.Run("cuts", s.cuts)
 	t.Run("stall", s.stall)
@@ -44,6 +50,30 @@ func Run(t *testing.T, provider func(baseURL string) upstream.Provider) {
 
 type suite struct {
 	provider func(baseURL string) upstream.Provider
+	v        *vendor
+	// asked is the dialect that the provider is asked in; empty is chat.
+	asked openai.Dialect
+}
+
+// vendor is what a scripted server says in its dialect.
+type vendor struct {
+	path string
+	// start, hello and end are the events of a short answer, end those from the reason it ended with on; last is the
+	// payload of the event after which nothing more is missing.
+	start, hello, end, last string
+	// refusal is the body of a refusal.
+	refusal func(code, message string) string
+	// huge is the beginning of an answer without end, HTML what a proxy says.
+	huge string
+}
+
+var chatVendor = &vendor{
+	path:  "/chat/completions",
+	start: "data: " + chunk(role) + "\n\n", hello: "data: " + chunk(`{"content":"hello"}`) + "\n\n", end: "data: " + finish + "\n\ndata: [DONE]\n\n", last: finish,
+	refusal: func(code, message string) string {
+		return fmt.Sprintf(`{"error":{"message":%q,"type":"some_error","code":%q,"param":"messages"}}`, message, code)
+	},
+	huge: `{"choices":[{"delta":{"content":"`,
 }
 
 var arm = &catalog.Arm{ID: "test/small"}
@@ -62,11 +92,19 @@ func (s *suite) ask(t *testing.T, stream bool, script http.HandlerFunc) ([]seen,
 	t.Helper()
 	server := httptest.NewServer(script)
 	defer server.Close()
-	return read(t.Context(), s.provider(server.URL), stream)
+	return s.read(t.Context(), s.provider(server.URL), stream)
 }
 
-func read(ctx context.Context, p upstream.Provider, stream bool) ([]seen, error) {
-	answer, err := p.Stream(ctx, &upstream.Request{Arm: arm, Body: []byte(requestBody), Stream: stream})
+func (s *suite) request(stream bool) *upstream.Request {
+	r := &upstream.Request{Arm: arm, Body: []byte(requestBody), Stream: stream, Dialect: s.asked}
+	if s.asked == openai.Messages {
+		r.Body = []byte(messagesBody)
+	}
+	return r
+}
+
+func (s *suite) read(ctx context.Context, p upstream.Provider, stream bool) ([]seen, error) {
+	answer, err := p.Stream(ctx, s.request(stream))
 	if err != nil {
 		return nil, err
 	}
@@ -243,9 +281,7 @@ func (s *suite) usage(t *testing.T) {
 }
 
 func (s *suite) errors(t *testing.T) {
-	object := func(code, message string) string {
-		return fmt.Sprintf(`{"error":{"message":%q,"type":"some_error","code":%q,"param":"messages"}}`, message, code)
-	}
+	object := s.v.refusal
 	tests := []struct {
 		status int
 		body   string
@@ -331,7 +367,7 @@ func (s *suite) inBand(t *testing.T) {
 }
 
 func (s *suite) garbage(t *testing.T) {
-	huge := `{"choices":[{"delta":{"content":"` + strings.Repeat("x", 33<<20)
+	huge := s.v.huge + strings.Repeat("x", 33<<20)
 	tests := map[string]struct {
 		stream      bool
 		contentType string

@@ -1,0 +1,53 @@
+package serving
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/tradewind-llm/tradewind/features"
+	"github.com/tradewind-llm/tradewind/serving/anthropic"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// formats are the values of /v1/route's query.
+var formats = map[string]openai.Dialect{"openai": openai.Chat, "anthropic": openai.Messages}
+
+// asked is the surface whose body a dry run has: the one that is named, else Anthropic's where its header is there, else
+// chat's.
+func (g *Gateway) asked(c *gin.Context) *served {
+	if d, named := formats[c.Query("format")]; named {
+		return g.surfaces[d]
+	}
+	if c.GetHeader("Anthropic-Version") != "" {
+		return g.surfaces[openai.Messages]
+	}
+	return g.surfaces[openai.Chat]
+}
+
+// countTokens estimates the tokens of a Messages request by our own tokenizer. No vendor is asked.
+func (g *Gateway) countTokens(c *gin.Context, p *governance.Principal) {
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(io.LimitReader(c.Request.Body, int64(g.o.BodyMax)+1)); err != nil {
+		g.fail(c, openai.NewError(openai.InvalidRequest, "the body could not be read to its end"))
+		return
+	}
+	grant, refusal := g.o.Quota.Admit(p.KeyID, p.Limits, 0)
+	if refusal != nil {
+		g.fail(c, rateError(c.Writer.Header(), refusal))
+		return
+	}
+	defer grant.Release()
+	wire, _, err := spoken(anthropic.DecodeCount)(body.Bytes(), openai.DecodeOptions{BodyMax: g.o.BodyMax})
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	var context features.Context
+	g.live.Load().Router.extractor.Extract(&context, &wire.Prompt)
+	c.Header("X-Tradewind-Estimated", "true")
+	c.JSON(http.StatusOK, gin.H{"input_tokens": context.Tokens})
+}

@@ -1,0 +1,114 @@
+package serving
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/anthropic"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+)
+
+// surface is one dialect of clients, and all in which two of them differ: how a body is read, how an answer and an error
+// are written. The path of a request between them is the same.
+type surface struct {
+	dialect openai.Dialect
+	path    string
+	// decode reads a body. It gives the chat form alone, or what the client said with the chat form in it.
+	decode func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error)
+	// translate says the events of an answer in chat in the dialect; nil for chat itself.
+	translate func(r *round, a source) source
+	writer    func(r *round, served catalog.ArmID) writer
+	fail      func(w http.ResponseWriter, e *openai.Error, requestID, decisionID string)
+	// headers are those of the client that a vendor of the dialect is handed.
+	headers []string
+}
+
+// source is an answer, event by event. It ends with io.EOF.
+type source interface {
+	Next() (openai.Chunk, error)
+}
+
+// writer writes one answer in the client's dialect, from events of that dialect.
+type writer interface {
+	// AppendWhole appends the body of an answer that is not streamed.
+	AppendWhole(dst []byte, c *openai.Chunk, f openai.Final) ([]byte, error)
+	// AppendEvent appends what the client gets for one event of a stream, which may be nothing.
+	AppendEvent(dst []byte, c *openai.Chunk) []byte
+	// AppendEnd appends the end of a stream: complete, or broken off by an error.
+	AppendEnd(dst []byte, f openai.Final, e *openai.Error) []byte
+}
+
+// surfaces lists the dialects that clients may speak.
+func surfaces() []*surface {
+	return []*surface{{
+		dialect: openai.Chat, path: "/v1/chat/completions", fail: openai.WriteError,
+		decode: func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+			chat, err := openai.Decode(body, o)
+			return chat, nil, err
+		},
+		writer: func(r *round, served catalog.ArmID) writer {
+			w := &openai.StreamWriter{}
+			if w.Served = served; r.wire != nil {
+				w.IncludeUsage = r.wire.IncludeUsage
+			}
+			return w
+		},
+	}, {
+		dialect: openai.Messages, path: "/v1/messages", fail: anthropic.WriteError, headers: []string{"Anthropic-Version", "Anthropic-Beta"},
+		decode: spoken(anthropic.Decode),
+		translate: func(r *round, a source) source {
+			return anthropic.NewTranslator(a, r.wire.Stream, r.context.Tokens)
+		},
+		writer: func(r *round, served catalog.ArmID) writer {
+			return &anthropic.Writer{Served: served, RequestID: r.requestID}
+		},
+	}}
+}
+
+// saidMore is how much longer a request may be in chat than it was: escapes, and names for what chat has no place for.
+const saidMore, saidDeeper = 4, 16
+
+// spoken makes a surface's decoder of one that says a dialect in chat.
+func spoken(decode func([]byte, openai.DecodeOptions) (*openai.Spoken, error)) func([]byte, openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+	return func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+		said, err := decode(body, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		chat, err := openai.Decode(said.Chat, openai.DecodeOptions{BodyMax: saidMore * max(o.BodyMax, openai.BodyMax), DepthMax: openai.DepthMax + saidDeeper})
+		return chat, said, err
+	}
+}
+
+// forwarded are the headers of the client that a vendor of its own dialect is handed, where they are not absurd.
+func (s *surface) forwarded(from http.Header) http.Header {
+	var to http.Header
+	for _, name := range s.headers {
+		if v := strings.Join(from.Values(name), ","); v != "" && len(v) <= headerValueMax {
+			if to == nil {
+				to = make(http.Header, len(s.headers))
+			}
+			to[name] = []string{headerValue(v)}
+		}
+	}
+	return to
+}
+
+// headerValueMax bounds a header that is handed on.
+const headerValueMax = 1 << 10
+
+// failing is how errors are told on a path that belongs to no round.
+func (g *Gateway) failing(path string) func(http.ResponseWriter, *openai.Error, string, string) {
+	if path == "/v1/messages" || strings.HasPrefix(path, "/v1/messages/") {
+		return anthropic.WriteError
+	}
+	return openai.WriteError
+}
+
+// served is a surface with its metrics.
+type served struct {
+	*surface
+	meter *telemetry.Surface
+}
