@@ -217,7 +217,7 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 		}
 		return nil, upstream.Classify(resp.StatusCode, resp.Header, body, time.Now(), c.Redact)
 	}
-	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream}
+	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header}
 	isEvents := strings.HasPrefix(resp.Header.Get("Content-Type"), call.events())
 	if call.Stream && (isEvents || resp.Header.Get("Content-Type") == "") {
 		a.events = openai.NewScanner(resp.Body, c.o.AnswerMax)
@@ -268,12 +268,16 @@ type Answer struct {
 	events *openai.Scanner // nil for an answer that is not streamed
 	// streamed says that the answer comes piece by piece.
 	streamed bool
+	header   http.Header
 	done     bool
 	closed   bool
 }
 
 // Streamed reports whether the answer is read event by event.
 func (a *Answer) Streamed() bool { return a.streamed }
+
+// Header is a header of the answer.
+func (a *Answer) Header(name string) string { return a.header.Get(name) }
 
 // Body is what the vendor sends, for those whose streams are no server-sent events.
 func (a *Answer) Body() io.Reader { return a.body }
