@@ -46,7 +46,7 @@ type BudgetConfig struct {
 
 // KeyConfig is one key of the configuration: the key itself or its digest, and what it may do.
 type KeyConfig struct {
-	// Name is for people, in error messages alone.
+	// Name is for people, in error messages and where gates are attached to keys.
 	Name string `yaml:"name" json:"name,omitempty"`
 	// Key is the secret, SHA256 its digest in hex; exactly one of them is set.
 	Key    telemetry.Secret `yaml:"key" json:"key,omitempty"`
@@ -218,7 +218,7 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 		return nil, errors.New("a floor, cap or rate is out of range")
 	}
 	e.principal = Principal{
-		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
+		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Name: c.Name, Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
 		Caps: Caps{MaxCostUSD: c.MaxCostUSD, MaxLatencyMS: c.MaxLatencyMS}, Allow: c.Allow, Deny: c.Deny, Explore: c.Explore,
 		LogLevel: level, ExpiresAt: c.ExpiresAt,
 		Limits: Limits{RequestsPerMinute: c.RequestsPerMinute, TokensPerMinute: c.TokensPerMinute, Concurrent: c.Concurrent},

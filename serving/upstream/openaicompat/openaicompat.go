@@ -95,12 +95,8 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, errors.New("openaicompat: the base URL cannot be parsed")
 	}
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout}
-	if !o.AllowPrivate && !isLocalName(u.Hostname()) {
-		dialer.Control = refusePrivate
-	}
 	return &Provider{o: o, url: u, redactor: telemetry.NewRedactor(o.Key), transport: &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            Dialer(u.Hostname(), o.AllowPrivate, o.ConnectTimeout).DialContext,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // a compressed stream arrives in lumps
@@ -115,6 +111,16 @@ func New(o Options) (*Provider, error) {
 func (p *Provider) Close() error {
 	p.transport.CloseIdleConnections()
 	return nil
+}
+
+// Dialer connects to a configured host. No answer of a name server leads it into a private network, unless that is allowed
+// or the host is itself an address or localhost.
+func Dialer(host string, allowPrivate bool, timeout time.Duration) *net.Dialer {
+	d := &net.Dialer{Timeout: timeout}
+	if !allowPrivate && !isLocalName(host) {
+		d.Control = refusePrivate
+	}
+	return d
 }
 
 // isLocalName reports whether the configured host is itself an address or localhost.
