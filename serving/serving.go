@@ -17,6 +17,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
@@ -42,6 +43,8 @@ type Options struct {
 	Metrics *telemetry.Metrics
 	// MetricsOpen serves /metrics on the main listener.
 	MetricsOpen bool
+	// Gates check answers before they are served; nil has none.
+	Gates *gate.Set
 	// Log takes what is worth a person's eye; nil is silent.
 	Log *slog.Logger
 
@@ -170,6 +173,9 @@ func (g *Gateway) serve(r *round) error {
 	answer, err := r.dispatch() // attempts until the first content; after it no more switching
 	if err != nil {
 		return err
+	}
+	if r.heldBack() { // until the gates have spoken; what they reject may be asked of another arm
+		return r.climb(answer)
 	}
 	if r.wire.Stream {
 		return r.relayStream(answer)
