@@ -28,15 +28,6 @@ func (c Checker) Validate() error {
 	return nil
 }
 
-// String names the checker.
-func (c Checker) String() string {
-	s := fmt.Sprintf("%g,%g", c.FalsePass, c.FalseReject)
-	if c.CostUSD > 0 {
-		s += fmt.Sprintf(",%g", c.CostUSD)
-	}
-	return s
-}
-
 // EscalationsMax is the number of further arms that a cascade asks, as the server does.
 const EscalationsMax = 2
 
