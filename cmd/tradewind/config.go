@@ -18,6 +18,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -38,6 +39,9 @@ type config struct {
 	Orgs      []governance.OwnerConfig `yaml:"orgs"`
 	Teams     []governance.OwnerConfig `yaml:"teams"`
 	Metrics   metricsConfig            `yaml:"metrics"`
+	// Gates check answers, and GatePolicies say whose.
+	Gates        []gate.Config       `yaml:"gates"`
+	GatePolicies []gate.PolicyConfig `yaml:"gate_policies"`
 }
 
 // providerConfig is one provider: a vendor of the catalog by its name, or any OpenAI-compatible endpoint with
@@ -266,6 +270,9 @@ func (c *config) validate() error {
 			return fmt.Errorf("config: keys[%d]: strategy %q is none of %s", i, k.Strategy, strings.Join(strategies, ", "))
 		}
 	}
+	if err := c.validateGates(); err != nil {
+		return err
+	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
 		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
 	}
@@ -293,6 +300,11 @@ func (c *config) secrets() []telemetry.Secret {
 	}
 	for _, k := range c.Keys {
 		all = append(all, k.Key)
+	}
+	for _, g := range c.Gates {
+		if g.Webhook != nil {
+			all = append(all, g.Webhook.Bearer)
+		}
 	}
 	return all
 }

@@ -154,13 +154,17 @@ func build(ctx context.Context, m *Main, c *config, f *fleet, log *slog.Logger) 
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
+	gates, err := c.gates()
+	if err != nil {
+		return nil, nil, errors.Join(err, closeStores(sealer))
+	}
 	epsilon := epsilonDefault
 	if c.Routing.Epsilon != nil {
 		epsilon = *c.Routing.Epsilon
 	}
 	g, err := serving.New(serving.Options{
 		Arms: f.arms, CatalogVersion: f.version, Router: router, Pool: pool, Auth: auth, Quota: limits, Ledger: books, Books: books,
-		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log, Gates: gates,
 		Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic), Epsilon: epsilon,
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 	SchemaBytesMax = 256 << 10
 	SchemaNodesMax = 2000
 	// stepsMax bounds the work of one check: a schema applied to a value is a step, and so are the entries of both.
-	stepsMax = 1_000_000
+	stepsMax = 200_000
 	// patternBytesMax bounds a regular expression, patternSizeMax it with its repetitions written out.
 	patternBytesMax = 1000
 	patternSizeMax  = 10_000
@@ -124,7 +124,7 @@ func compile(raw []byte) (*compiled, error) {
 	if n := nodes(doc); n > SchemaNodesMax {
 		return nil, fmt.Errorf("reward: schema: %d objects and arrays are more than %d", n, SchemaNodesMax)
 	}
-	const name = "schema:answer"
+	const name = "schema:///answer"
 	out := &compiled{steps: new(int)}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)

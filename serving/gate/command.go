@@ -93,10 +93,10 @@ func (k *command) check(ctx context.Context, s *Subject) (string, error) {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.timeout)
+	defer cancel()
 	select {
 	case k.places <- struct{}{}:
 	case <-ctx.Done():
-		cancel()
 		return "", errors.New("too many commands run at once")
 	}
 	type result struct {
@@ -105,45 +105,39 @@ func (k *command) check(ctx context.Context, s *Subject) (string, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer func() { cancel(); <-k.places }()
+		defer func() { <-k.places }()
 		output := capped{max: verdictMax}
 		if err := k.run(ctx, input, &output); err != nil {
 			done <- result{err: err}
 			return
 		}
-		why, err := parseVerdict(output.Bytes())
+		why, err := parseVerdict(output.buffer.Bytes())
 		done <- result{why, err}
 	}()
 	select {
 	case r := <-done:
 		if ctx.Err() != nil && r.err != nil {
-			r.err = errTimeout
+			r.err = errTimeout // it was killed
 		}
 		return r.why, r.err
 	case <-ctx.Done():
+		return "", errTimeout
 	}
-	select { // both may have come
-	case r := <-done:
-		if r.err == nil {
-			return r.why, nil
-		}
-	default:
-	}
-	return "", errTimeout
 }
 
 var errTimeout = errors.New("the command did not end in time")
 
-// capped keeps what fits and refuses more, which closes the pipe of whoever writes it.
+// capped keeps what fits and refuses more, which closes the pipe of whoever writes it. It does not embed its buffer, whose
+// ReadFrom would take everything.
 type capped struct {
-	bytes.Buffer
-	max int
+	buffer bytes.Buffer
+	max    int
 }
 
 // Write implements io.Writer.
 func (c *capped) Write(b []byte) (int, error) {
-	if c.Len()+len(b) > c.max {
+	if c.buffer.Len()+len(b) > c.max {
 		return 0, io.ErrShortBuffer
 	}
-	return c.Buffer.Write(b)
+	return c.buffer.Write(b)
 }

@@ -131,41 +131,46 @@ func (s *Set) For(p *governance.Principal, tags map[string]string, named []strin
 		}
 		return nil, nil
 	}
-	plan := Plan{Escalations: EscalationsMax, open: true}
-	applied := false
+	var plan *Plan
 	for i := range s.policies {
-		c := &s.policies[i]
-		if !c.applies(p, tags) {
-			continue
-		}
-		applied = true
-		plan.add(s, c.Gates)
-		plan.open = plan.open && c.OnError == "open"
-		plan.Refuse = plan.Refuse || c.Exhausted == "refuse"
-		plan.Buffer = plan.Buffer || c.Streams == "buffer"
-		if c.Escalations != nil {
-			plan.Escalations = min(plan.Escalations, *c.Escalations)
+		if c := &s.policies[i]; c.applies(p, tags) {
+			if plan == nil {
+				plan = &Plan{Escalations: EscalationsMax, open: true}
+			}
+			plan.join(s, c)
 		}
 	}
-	plan.open = plan.open && applied
 	for _, name := range named {
 		if s.gates[name] == nil {
 			return nil, &UnknownError{name}
 		}
+		if plan == nil {
+			plan = &Plan{Escalations: EscalationsMax}
+		}
+		plan.add(s, name)
 	}
-	plan.add(s, named)
-	if len(plan.gates) == 0 {
-		return nil, nil
+	if plan != nil {
+		byRank(plan.gates)
 	}
-	byRank(plan.gates)
-	return &plan, nil
+	return plan, nil
 }
 
-func (p *Plan) add(s *Set, names []string) {
-	for _, name := range names {
-		if g := s.gates[name]; !slices.Contains(p.gates, g) {
-			p.gates = append(p.gates, g)
-		}
+// join adds a policy; of two that differ the stricter counts.
+func (p *Plan) join(s *Set, c *PolicyConfig) {
+	for _, name := range c.Gates {
+		p.add(s, name)
+	}
+	p.open = p.open && c.OnError == "open"
+	p.Refuse = p.Refuse || c.Exhausted == "refuse"
+	p.Buffer = p.Buffer || c.Streams == "buffer"
+	if c.Escalations != nil {
+		p.Escalations = min(p.Escalations, *c.Escalations)
+	}
+}
+
+func (p *Plan) add(s *Set, name string) {
+	if g := s.gates[name]; !slices.Contains(p.gates, g) {
+		p.gates = append(p.gates, g)
 	}
 }
 

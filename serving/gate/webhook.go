@@ -121,13 +121,13 @@ func parseVerdict(answer []byte) (why string, err error) {
 		Reason *string `json:"reason"`
 	}
 	if json.Unmarshal(answer, &v) != nil || v.Pass == nil {
-		return "", errors.New("the webhook's answer is no verdict")
+		return "", errors.New("it is no verdict")
 	}
 	switch {
 	case *v.Pass:
 		return "", nil
 	case v.Reason == nil || clip(*v.Reason) == "":
-		return "the webhook rejects it", nil
+		return "it is rejected", nil
 	}
 	return *v.Reason, nil
 }
