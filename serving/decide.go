@@ -19,6 +19,9 @@ func (r *round) propose() error {
 	*d = datasets.Decision{Case: policy.Case{Candidates: d.Case.Candidates, Pinned: -1, Reference: -1}}
 	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, datasets.Instant(r.started)
 	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
+	if r.gates != nil {
+		d.Gates = r.gates.Names()
+	}
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.live.CatalogVersion
 	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.live.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 

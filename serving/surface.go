@@ -117,7 +117,7 @@ type served struct {
 // unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
 func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 	if s := r.spoken; s != nil {
-		switch native := r.live.Pool.Speaks(a.ID, s.Dialect); {
+		switch native := r.gates == nil && r.live.Pool.Speaks(a.ID, s.Dialect); {
 		case s.Nowhere, !native && s.NativeOnly != "":
 			return policy.Dialect, s.NativeOnly
 		case native && s.ForeignOnly != "":

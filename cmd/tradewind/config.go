@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -34,6 +35,10 @@ type config struct {
 	Orgs      []governance.OwnerConfig `yaml:"orgs"`
 	Teams     []governance.OwnerConfig `yaml:"teams"`
 	Metrics   metricsConfig            `yaml:"metrics" restart:""`
+
+	// Gates check answers, and GatePolicies say whose.
+	Gates        []gate.Config       `yaml:"gates" doc:"Checks of answers, by name."`
+	GatePolicies []gate.PolicyConfig `yaml:"gate_policies" doc:"Whose answers are checked by which gates, and what follows."`
 
 	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
@@ -173,6 +178,9 @@ func (c *config) validate() error {
 		}
 		seen[p.Name] = true
 	}
+	if err := c.validateGates(); err != nil {
+		return err
+	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
 		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
 	}
@@ -200,6 +208,11 @@ func (c *config) secrets() []telemetry.Secret {
 	}
 	for _, k := range c.Keys {
 		all = append(all, k.Key)
+	}
+	for _, g := range c.Gates {
+		if g.Webhook != nil {
+			all = append(all, g.Webhook.Bearer)
+		}
 	}
 	return all
 }
