@@ -390,8 +390,35 @@ func TestLadderDeadline(t *testing.T) {
 			t.Errorf("took %v, want five seconds", took)
 		}
 		_, o := w.outcome(a)
+		if got := a.get("usage.cost_details.router"); got != o.Attempts[1].Cost.String() || a.header.Get("X-Tradewind-Cost-Usd") != o.Cost.String() {
+			t.Errorf("told %v of routing and %s in all, want %s and %s", got, a.header.Get("X-Tradewind-Cost-Usd"), o.Attempts[1].Cost, o.Cost)
+		}
 		if verdicts(o) != "one/cheap:ok:good=fail three/dear:failed" || o.Reason != datasets.GateFailed || o.Attempts[1].Cost == 0 || o.CostStatus != datasets.CostEstimated {
 			t.Errorf("%s %+v", verdicts(o), o)
+		}
+	})
+}
+
+// TestLadderAttempts: five at most, whoever fails and how.
+func TestLadderAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		arms := peers(8)
+		for i := range arms {
+			arms[i].ID = catalog.ArmID(fmt.Sprintf("p%d/m", i))
+		}
+		w := gated(t, gate.PolicyConfig{}, setup{arms: arms})
+		w.vendor.play(func(call int, r *upstream.Request) (*script, error) {
+			switch call {
+			case 3:
+				return &script{events: []string{whole("bad", `{"prompt_tokens":7,"completion_tokens":3}`)}}, nil
+			case 4:
+				return nil, fails(upstream.TimedOut, 0) // which is not tried again
+			}
+			return nil, fails(upstream.Server, 500)
+		})
+		_, o := w.outcome(w.chat(ask("auto", "")).wantOK())
+		if n := len(w.vendor.called()); n != 5 || len(o.Attempts) != 5 || o.Reason != datasets.GateFailed {
+			t.Errorf("%d calls: %s", n, verdicts(o))
 		}
 	})
 }
