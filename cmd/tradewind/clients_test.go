@@ -78,19 +78,26 @@ func client(t *testing.T, s *service, cmd *exec.Cmd) {
 }
 
 func TestOpenAIGo(t *testing.T) {
-	dir := filepath.Join("testdata", "openai-go")
+	program := goClient(t, "openai-go")
+	_, artifact := shared(t)
+	client(t, start(t, nil, "--artifact", artifact), exec.CommandContext(t.Context(), program))
+}
+
+// goClient builds the client of a folder of testdata, or skips where its modules are missing.
+func goClient(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("testdata", name)
 	program := filepath.Join(t.TempDir(), "client")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY=off", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "GOPROXY=off") || strings.Contains(string(out), "executable file not found") {
-			peer(t, "openai-go", "run `go mod download` in cmd/tradewind/testdata/openai-go")
+			peer(t, name, "run `go mod download` in cmd/tradewind/testdata/"+name)
 		}
 		t.Fatalf("building the client: %v\n%s", err, out)
 	}
-	_, artifact := shared(t)
-	client(t, start(t, nil, "--artifact", artifact), exec.CommandContext(t.Context(), program))
+	return program
 }
 
 // node returns a command for a script of testdata/node, or skips where Node or its modules are missing.
