@@ -124,8 +124,12 @@ func (r *round) outputMax(arm *catalog.Arm) int {
 
 // bound is the most that the request can cost at an arm.
 func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
+	inputs := r.wire.InputBound()
+	if r.spoken != nil && r.spoken.Stateful { // what the vendor keeps can fill the window
+		inputs = max(inputs, int64(arm.ContextTokens))
+	}
 	return arm.Prices.Bound(catalog.Most{
-		Inputs: r.wire.InputBound(), Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
+		Inputs: inputs, Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/responses"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
@@ -65,6 +66,13 @@ func surfaces() []*surface {
 		writer: func(r *round, served catalog.ArmID) writer {
 			return &anthropic.Writer{Served: served, RequestID: r.requestID}
 		},
+	}, {
+		dialect: openai.Responses, path: "/v1/responses", fail: openai.WriteError,
+		decode: spoken(responses.Decode),
+		translate: func(r *round, a source) source {
+			return responses.NewTranslator(a, r.wire.Stream, r.spoken.Fields)
+		},
+		writer: func(r *round, served catalog.ArmID) writer { return &responses.Writer{Served: served} },
 	}}
 }
 
@@ -118,7 +126,7 @@ type served struct {
 func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 	if s := r.spoken; s != nil {
 		switch native := r.gates == nil && r.live.Pool.Speaks(a.ID, s.Dialect); {
-		case s.Nowhere, !native && s.NativeOnly != "":
+		case s.Nowhere, !native && s.NativeOnly != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
 			return policy.Dialect, s.NativeOnly
 		case native && s.ForeignOnly != "":
 			return policy.Dialect, s.ForeignOnly

@@ -35,13 +35,15 @@ type vendorOptions struct {
 	protocol, baseURL string
 	key               telemetry.Secret
 	allowPrivate      bool
+	// responses says that it speaks the Responses API beside chat.
+	responses bool
 }
 
 func (o *vendorOptions) provider() (upstream.Provider, error) {
 	if o.protocol == catalog.ProtocolAnthropic {
 		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
 	}
-	return openaicompat.New(openaicompat.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	return openaicompat.New(openaicompat.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate, Responses: o.responses})
 }
 
 // assemble lists the arms of every provider that has a key in the environment or stands in the configuration, at the
@@ -155,7 +157,7 @@ func (f *fleet) simulate(before *fleet) error {
 
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
 func (f *fleet) add(p *providerConfig, before *fleet) error {
-	o := vendorOptions{protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate}
+	o := vendorOptions{protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai"}
 	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey), o
 	if before != nil && before.providers[p.Name] != nil && before.made[p.Name] == o {
 		f.providers[p.Name] = before.providers[p.Name]

@@ -26,6 +26,9 @@ type clientReport struct {
 	Models                     []string
 	ErrorCode                  string
 	ErrorStatus                int
+
+	Response, ResponseStreamed, ResponseModel string
+	ResponseTokens                            int
 }
 
 func (r *clientReport) check(t *testing.T) {
@@ -49,6 +52,10 @@ func (r *clientReport) check(t *testing.T) {
 	// One prompt and one arm make one simulated answer, so a stream that lost or doubled an event differs.
 	if r.Model == r.StreamModel && r.Answer != r.Streamed {
 		t.Errorf("the stream reassembles to %q, the whole answer is %q", r.Streamed, r.Answer)
+	}
+	contains(t, "the response", r.Response, "This is a simulated answer from sim/middle")
+	if r.ResponseStreamed != r.Response || r.ResponseModel != "sim/middle" || r.ResponseTokens <= 0 {
+		t.Errorf("Responses: streamed %q by %q with %d tokens, whole %q", r.ResponseStreamed, r.ResponseModel, r.ResponseTokens, r.Response)
 	}
 	for _, id := range []string{"auto", "auto:cost", "sim/cheap", "sim/middle", "sim/strong"} {
 		if !slices.Contains(r.Models, id) {
