@@ -32,7 +32,7 @@ var layers = [][]string{
 		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule",
 		"serving/anthropic", "serving/governance", "serving/journal", "serving/ledger", "serving/responses", "serving/session", "serving/upstream",
 	},
-	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/httpclient"},
+	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/chatform", "serving/upstream/httpclient"},
 	5: {"serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore", "serving/upstream/*"},
 	6: {"serving", "trainer"},
 	7: {"serving/servingtest"},

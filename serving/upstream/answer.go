@@ -208,7 +208,7 @@ func (f *Failure) Wire() *openai.Error {
 		e = openai.NewError(openai.NoHealthyUpstream, "no provider is available")
 		e.RetryAfter = f.RetryAfter
 		return e
-	case last.Class == BadRequest || last.Class == ContentPolicy || last.Class == ContextLength:
+	case last.Class == BadRequest || last.Class == Unsayable || last.Class == ContentPolicy || last.Class == ContextLength:
 		return last.Wire()
 	case f.allRateLimited():
 		e = openai.NewError(openai.UpstreamRateLimited, "every provider is rate-limited")
@@ -228,7 +228,7 @@ func (f *Failure) Wire() *openai.Error {
 func (e *Error) Wire() *openai.Error {
 	var out *openai.Error
 	switch e.Class {
-	case BadRequest:
+	case BadRequest, Unsayable:
 		out = openai.NewError(openai.InvalidRequest, "%s", e.Message)
 		if out.Param = e.Param; e.Code != "" {
 			out.Code = openai.Code(e.Code)

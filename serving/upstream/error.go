@@ -12,6 +12,7 @@ import (
 type Class string
 
 // The classes. Cut is an answer that broke off after it began; before the first content it is treated like Server.
+// Unsayable is a request that this arm cannot be told, which another may well understand.
 const (
 	Connect       Class = "connect"
 	Server        Class = "server"
@@ -22,6 +23,7 @@ const (
 	ContextLength Class = "context_length"
 	ContentPolicy Class = "content_policy"
 	BadRequest    Class = "bad_request"
+	Unsayable     Class = "unsayable"
 	BadAnswer     Class = "bad_answer"
 	Cut           Class = "cut"
 )
@@ -30,7 +32,7 @@ const (
 // does a rate limit, which passes by itself.
 func (c Class) Fault() bool {
 	switch c {
-	case RateLimited, ContextLength, ContentPolicy, BadRequest:
+	case RateLimited, ContextLength, ContentPolicy, BadRequest, Unsayable:
 		return false
 	}
 	return true

@@ -7,6 +7,7 @@ package httpclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,12 +164,22 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 
 // Call is one call. The header has what authenticates it; the rest is added.
 type Call struct {
-	// Path follows the base URL, such as /chat/completions.
-	Path   string
-	Header http.Header
-	Body   []byte
-	Stream bool
+	// Path follows the base URL, such as /chat/completions; what is not plain in it is escaped already. Query follows the
+	// path, where there is one.
+	Path, Query string
+	Header      http.Header
+	Body        []byte
+	Stream      bool
+	// Frames is the type of a stream's content where that is no server-sent events; Body then gives its bytes.
+	Frames string
+	// Sign adds to a request that is otherwise complete what proves who sends it. It may be nil.
+	Sign func(*http.Request) error
+	// Refused makes the error of a refusal; nil is upstream.Classify.
+	Refused func(status int, h http.Header, body []byte) *upstream.Error
 }
+
+// events is the type of the stream's content.
+func (c *Call) events() string { return cmp.Or(c.Frames, "text/event-stream") }
 
 // Post makes the call. What is no answer with status 200 and a type that was asked for is an *upstream.Error.
 func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
@@ -178,16 +189,25 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 	h["User-Agent"] = []string{"tradewind"}
 	h["Accept"] = []string{"application/json"}
 	if call.Stream {
-		h["Accept"] = []string{"text/event-stream"}
+		h["Accept"] = []string{call.events()}
 	}
-	target := *c.base
-	target.Path, target.RawPath = target.Path+call.Path, ""
+	target, err := c.target(call)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	req := (&http.Request{
-		Method: http.MethodPost, URL: &target, Host: target.Host, Header: h,
+		Method: http.MethodPost, URL: target, Host: target.Host, Header: h,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: io.NopCloser(bytes.NewReader(call.Body)), ContentLength: int64(len(call.Body)),
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(call.Body)), nil },
 	}).WithContext(ctx)
+	if call.Sign != nil {
+		if err := call.Sign(req); err != nil {
+			cancel()
+			return nil, err
+		}
+	}
 	// RoundTrip and not Client.Do: a redirect is an answer like any other, and nothing follows it.
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -198,10 +218,13 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyMax)) // what arrived is all there is to say
 		resp.Body.Close()
 		cancel()
+		if call.Refused != nil {
+			return nil, call.Refused(resp.StatusCode, resp.Header, body)
+		}
 		return nil, upstream.Classify(resp.StatusCode, resp.Header, body, time.Now(), c.Redact)
 	}
-	a := &Answer{client: c, body: resp.Body, cancel: cancel}
-	isEvents := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
+	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header}
+	isEvents := strings.HasPrefix(resp.Header.Get("Content-Type"), call.events())
 	if call.Stream && (isEvents || resp.Header.Get("Content-Type") == "") {
 		a.events = openai.NewScanner(resp.Body, c.o.AnswerMax)
 	} else if call.Stream || isEvents {
@@ -209,6 +232,18 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 		return nil, BadAnswer("the provider sent content of type %.100q", c.Redact(resp.Header.Get("Content-Type")))
 	}
 	return a, nil
+}
+
+// target is the address of a call.
+func (c *Client) target(call *Call) (*url.URL, error) {
+	u := *c.base
+	u.RawPath, u.RawQuery = u.EscapedPath()+call.Path, call.Query
+	path, err := url.PathUnescape(u.RawPath)
+	if err != nil {
+		return nil, &upstream.Error{Class: upstream.ModelGone, Message: "the model's name cannot be part of an address", Err: err}
+	}
+	u.Path = path
+	return &u, nil
 }
 
 // connectError tells the client no more than that there was no connection; the cause is for the log.
@@ -237,12 +272,24 @@ type Answer struct {
 	body   io.ReadCloser
 	cancel context.CancelFunc
 	events *openai.Scanner // nil for an answer that is not streamed
-	done   bool
-	closed bool
+	// streamed says that the answer comes piece by piece.
+	streamed bool
+	header   http.Header
+	done     bool
+	closed   bool
 }
 
 // Streamed reports whether the answer is read event by event.
-func (a *Answer) Streamed() bool { return a.events != nil }
+func (a *Answer) Streamed() bool { return a.streamed }
+
+// Header is a header of the answer.
+func (a *Answer) Header(name string) string { return a.header.Get(name) }
+
+// Body is what the vendor sends, for those whose streams are no server-sent events.
+func (a *Answer) Body() io.Reader { return a.body }
+
+// AnswerMax is the limit of a whole body and of each event.
+func (c *Client) AnswerMax() int { return c.o.AnswerMax }
 
 // Whole reads a body to its end.
 func (a *Answer) Whole() ([]byte, error) {

@@ -27,7 +27,7 @@ func (s *suite) cuts(t *testing.T) {
 	var at atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := at.Load()
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", s.v.streamed())
 		_, _ = io.WriteString(w, text[:n])
 		w.(http.Flusher).Flush()
 		if n%2 == 0 {
@@ -65,7 +65,7 @@ func (s *suite) stall(t *testing.T) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			if prefix != "" {
-				w.Header().Set("Content-Type", "text/event-stream")
+				w.Header().Set("Content-Type", s.v.streamed())
 				_, _ = io.WriteString(w, prefix)
 				w.(http.Flusher).Flush()
 			}
@@ -87,7 +87,7 @@ func (s *suite) cancel(t *testing.T) {
 	gone := make(chan time.Time, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", s.v.streamed())
 		_, _ = io.WriteString(w, s.v.start+s.v.hello)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
@@ -141,7 +141,7 @@ func (s *suite) reuse(t *testing.T) {
 	var connections atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Type", s.v.streamed())
 		_, _ = io.Copy(w, bytes.NewReader([]byte(s.v.start+s.v.hello+s.v.end)))
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {

@@ -6,6 +6,7 @@
 package upstreamtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,20 @@ type vendor struct {
 	refusal func(code, message string) string
 	// huge is the beginning of an answer without end, HTML what a proxy says.
 	huge string
+	// frame makes one event of a payload where events are no server-sent ones, and content is the type of a stream then.
+	frame   func(payload string) string
+	content string
+}
+
+// streamed is the type of the content of a stream.
+func (v *vendor) streamed() string { return cmp.Or(v.content, "text/event-stream") }
+
+// event is one event.
+func (v *vendor) event(payload string) string {
+	if v.frame != nil {
+		return v.frame(payload)
+	}
+	return "data: " + payload + "\n\n"
 }
 
 var chatVendor = &vendor{
@@ -376,18 +391,18 @@ func (s *suite) garbage(t *testing.T) {
 		contentType string
 		body        string
 	}{
-		"empty stream":         {true, "text/event-stream", ""},
-		"only comments":        {true, "text/event-stream", ": hi\n\n: ho\n\n"},
+		"empty stream":         {true, s.v.streamed(), ""},
+		"only comments":        {true, s.v.streamed(), ": hi\n\n: ho\n\n"},
 		"HTML":                 {true, "text/html", "<html>"},
-		"text in the stream":   {true, "text/event-stream", "data: hello\n\n"},
-		"half a chunk":         {true, "text/event-stream", "data: {\"choices\":[\n\n"},
-		"an array":             {true, "text/event-stream", "data: []\n\n"},
-		"not UTF-8":            {true, "text/event-stream", "data: {\"id\":\"\xff\"}\n\n"},
-		"an event too large":   {true, "text/event-stream", "data: " + huge},
+		"text in the stream":   {true, s.v.streamed(), s.v.event("hello")},
+		"half a chunk":         {true, s.v.streamed(), s.v.event(`{"choices":[`)},
+		"an array":             {true, s.v.streamed(), s.v.event("[]")},
+		"not UTF-8":            {true, s.v.streamed(), s.v.event("{\"id\":\"\xff\"}")},
+		"an event too large":   {true, s.v.streamed(), s.v.event(huge)},
 		"empty body":           {false, "application/json", ""},
 		"body of HTML":         {false, "application/json", "<html>"},
 		"half a body":          {false, "application/json", `{"choices":[`},
-		"a stream instead":     {false, "text/event-stream", "data: {}\n\n"},
+		"a stream instead":     {false, s.v.streamed(), s.v.event("{}")},
 		"two values":           {false, "application/json", `{}{}`},
 		"body that is no JSON": {false, "application/json", `[DONE]`},
 		"a body too large":     {false, "application/json", huge},
