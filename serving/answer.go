@@ -125,9 +125,10 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	r.streamHead(a.Served(), tried)
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}
+	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
 	for {
-		event, err := r.next(events)
-		if err != nil {
+		var err error
+		if event, err = r.next(events); err != nil {
 			return r.endStream(a, w, err, &seen, flusher)
 		}
 		seen.add(&event)

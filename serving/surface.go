@@ -110,7 +110,9 @@ const headerValueMax = 1 << 10
 
 // failing is how errors are told on a path that belongs to no round.
 func (g *Gateway) failing(path string) func(http.ResponseWriter, *openai.Error, string, string) {
-	if path == "/v1/messages" || strings.HasPrefix(path, "/v1/messages/") {
+	path = strings.TrimPrefix(path, "/v1")
+	path = strings.TrimPrefix(path, "/v1") // a doubled prefix is a common mistake
+	if path == "/messages" || strings.HasPrefix(path, "/messages/") {
 		return anthropic.WriteError
 	}
 	return openai.WriteError
