@@ -43,6 +43,7 @@ func (d *Decision) AppendJSON(b []byte) ([]byte, error) {
 	w.float(`,"propensity":`, d.Propensity)
 	w.bool(`,"explored":`, d.Explored)
 	w.text(`,"reason":`, string(d.Reason))
+	w.someTexts(`,"gates":`, d.Gates)
 	w.amount(`,"hold_usd":`, d.Hold)
 	w.int(`,"input_tokens":`, int64(d.InputTokens))
 	w.someBool(`,"stream":`, d.Stream)
@@ -110,6 +111,21 @@ func (w *writer) attempt(a *Attempt) {
 	}
 	w.float(`,"total_ms":`, a.TotalMS)
 	w.amount(`,"cost_usd":`, a.Cost)
+	for i := range a.Verdicts {
+		w.key([...]string{`,"gate_verdicts":[`, ","}[min(i, 1)])
+		w.verdict(&a.Verdicts[i])
+	}
+	if len(a.Verdicts) > 0 {
+		w.key("]")
+	}
+	w.key("}")
+}
+
+func (w *writer) verdict(v *GateVerdict) {
+	w.text(`{"gate":`, v.Gate)
+	w.text(`,"verdict":`, string(v.Verdict))
+	w.someText(`,"reason":`, v.Reason)
+	w.float(`,"total_ms":`, v.TotalMS)
 	w.key("}")
 }
 
@@ -308,6 +324,15 @@ func (w *writer) text(key, s string) { w.b = appendString(append(w.b, key...), s
 func (w *writer) someText(key, s string) {
 	if s != "" {
 		w.text(key, s)
+	}
+}
+
+func (w *writer) someTexts(key string, list []string) {
+	for i, s := range list {
+		w.text([...]string{key + "[", ","}[min(i, 1)], s)
+	}
+	if len(list) > 0 {
+		w.key("]")
 	}
 }
 

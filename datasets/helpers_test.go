@@ -213,10 +213,17 @@ func genRound(t *rapid.T) Round {
 	if b := rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "features"); len(b) > 0 {
 		r.Decision.Features = b
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "gates") {
+		r.Decision.Gates = append(r.Decision.Gates, text("gate"))
+	}
 	for range rapid.IntRange(0, 2).Draw(t, "attempts") {
 		r.Outcome.Attempts = append(r.Outcome.Attempts, Attempt{Arm: genArm(t), StartedAt: genAt(t), Outcome: text("outcome"),
 			HTTPStatus: rapid.IntRange(0, 599).Draw(t, "http"), ErrorClass: text("class"), FirstTokenMS: genMaybe(t),
 			TotalMS: genFinite(t), Cost: catalog.Nanodollars(rapid.Int64().Draw(t, "attempt cost"))})
+		for range rapid.IntRange(0, 2).Draw(t, "verdicts") {
+			a := &r.Outcome.Attempts[len(r.Outcome.Attempts)-1]
+			a.Verdicts = append(a.Verdicts, GateVerdict{Gate: text("gate"), Verdict: Unjudged, Reason: text("why"), TotalMS: genFinite(t)})
+		}
 	}
 	return r
 }

@@ -558,7 +558,8 @@ func TestCaseColumn(t *testing.T) {
 func TestReadBackSees(t *testing.T) {
 	derived := []string{"PromptID", "Dataset", "Split", "Model", "Score", "CostUSD", "InputTokens", "OutputTokens", "LatencyMS"}
 	round := busyRounds(1)[0]
-	round.Decision.Tags = map[string]string{"a": "b"}
+	round.Decision.Tags, round.Decision.Gates = map[string]string{"a": "b"}, []string{"whole"}
+	round.Outcome.Attempts[0].Verdicts = []GateVerdict{{Gate: "whole", Verdict: Passed}}
 	wrote, err := flatten(&round, new([]byte))
 	if err != nil || !wrote.says(&wrote, &round, false) || !wrote.says(&wrote, &round, true) {
 		t.Fatalf("a row does not say what was written (%v)", err)

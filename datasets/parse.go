@@ -68,6 +68,9 @@ func (r *reader) decision() (d Decision) {
 	d.Propensity = r.float(`,"propensity":`)
 	d.Explored = r.bool(`,"explored":`)
 	d.Reason = Reason(r.text(`,"reason":`))
+	for more := r.has(`,"gates":[`); more; more = r.more() {
+		d.Gates = append(d.Gates, r.string())
+	}
 	d.Hold = r.amount(`,"hold_usd":`)
 	d.InputTokens = int(r.int(`,"input_tokens":`))
 	d.Stream = r.someBool(`,"stream":`)
@@ -127,6 +130,12 @@ func (r *reader) attempt() (a Attempt) {
 	}
 	a.TotalMS = r.float(`,"total_ms":`)
 	a.Cost = r.amount(`,"cost_usd":`)
+	for more := r.has(`,"gate_verdicts":[`); more; more = r.more() {
+		v := GateVerdict{Gate: r.text(`{"gate":`), Verdict: Verdict(r.text(`,"verdict":`)), Reason: r.someText(`,"reason":`)}
+		v.TotalMS = r.float(`,"total_ms":`)
+		r.key("}")
+		a.Verdicts = append(a.Verdicts, v)
+	}
 	r.key("}")
 	return a
 }

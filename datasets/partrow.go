@@ -51,6 +51,7 @@ type partRow struct {
 	Propensity     float64       `parquet:"propensity"`
 	Explored       bool          `parquet:"explored"`
 	Reason         string        `parquet:"reason,dict"`
+	Gates          []string      `parquet:"gates,list" parquet-element:",dict"`
 	HoldNanoUSD    int64         `parquet:"hold_nanousd"`
 	InputEstimate  int64         `parquet:"input_tokens_estimate"`
 	Stream         bool          `parquet:"stream"`
@@ -81,14 +82,15 @@ type estimateRow struct {
 }
 
 type attemptRow struct {
-	Model        string   `parquet:"model,dict"`
-	StartedAt    int64    `parquet:"started_at,timestamp(microsecond)"`
-	Outcome      string   `parquet:"outcome,dict"`
-	HTTPStatus   int64    `parquet:"http_status"`
-	ErrorClass   string   `parquet:"error_class,dict"`
-	FirstTokenMS *float64 `parquet:"first_token_ms,optional"`
-	TotalMS      float64  `parquet:"total_ms"`
-	CostNanoUSD  int64    `parquet:"cost_nanousd"`
+	Model        string        `parquet:"model,dict"`
+	StartedAt    int64         `parquet:"started_at,timestamp(microsecond)"`
+	Outcome      string        `parquet:"outcome,dict"`
+	HTTPStatus   int64         `parquet:"http_status"`
+	ErrorClass   string        `parquet:"error_class,dict"`
+	FirstTokenMS *float64      `parquet:"first_token_ms,optional"`
+	TotalMS      float64       `parquet:"total_ms"`
+	CostNanoUSD  int64         `parquet:"cost_nanousd"`
+	Verdicts     []GateVerdict `parquet:"gate_verdicts,list"`
 }
 
 // roundColumns are the names of a part's top-level columns.
@@ -115,6 +117,7 @@ func sealable(r *Round) (Round, error) {
 	if len(d.Tags) == 0 {
 		d.Tags = nil
 	}
+	d.Gates = nilIfEmpty(d.Gates)
 	o.Attempts = slices.Clone(nilIfEmpty(o.Attempts))
 	floats := []float64{d.Complexity, d.Propensity, o.LatencyMS, o.OverheadMS, deref(o.TTFTMS)}
 	floats = append(floats, d.Propensities...)
@@ -123,8 +126,11 @@ func sealable(r *Round) (Round, error) {
 	}
 	for i := range o.Attempts {
 		a := &o.Attempts[i]
-		a.StartedAt = microsecond(a.StartedAt)
+		a.StartedAt, a.Verdicts = microsecond(a.StartedAt), nilIfEmpty(a.Verdicts)
 		floats = append(floats, a.TotalMS, deref(a.FirstTokenMS))
+		for _, v := range a.Verdicts {
+			floats = append(floats, v.TotalMS)
+		}
 	}
 	for _, f := range floats {
 		if math.IsNaN(f) || math.IsInf(f, 0) {
@@ -174,7 +180,7 @@ func flatten(r *Round, scratch *[]byte) (partRow, error) {
 		RouterVersion: d.RouterVersion, CatalogVersion: d.CatalogVersion, Strategy: d.Strategy, Certified: d.Certified,
 		Complexity: d.Complexity, Estimates: estimates, Case: string(caseJSON), Propensities: d.Propensities,
 		Action: string(d.Action), Propensity: d.Propensity, Explored: d.Explored, Reason: string(d.Reason),
-		HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Stream: d.Stream, Tags: string(tags),
+		Gates: d.Gates, HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Stream: d.Stream, Tags: string(tags),
 		Features: d.Features, SpecDigest: d.SpecDigest,
 		EndedAt: o.At.UnixMicro(), Status: string(o.Status), Served: string(o.Served), ServedReason: string(o.Reason),
 		Usage: o.Usage, CostNanoUSD: int64(o.Cost), CostStatus: string(o.CostStatus), Error: o.Error,
@@ -184,6 +190,7 @@ func flatten(r *Round, scratch *[]byte) (partRow, error) {
 		row.Attempts = append(row.Attempts, attemptRow{
 			Model: string(a.Arm), StartedAt: a.StartedAt.UnixMicro(), Outcome: a.Outcome, HTTPStatus: int64(a.HTTPStatus),
 			ErrorClass: a.ErrorClass, FirstTokenMS: a.FirstTokenMS, TotalMS: a.TotalMS, CostNanoUSD: int64(a.Cost),
+			Verdicts: a.Verdicts,
 		})
 	}
 	row.derive(o)
@@ -277,7 +284,7 @@ func (row *partRow) flat() Round {
 			Policy: row.Policy, RouterVersion: row.RouterVersion, CatalogVersion: row.CatalogVersion, Strategy: row.Strategy,
 			Certified: row.Certified, Complexity: row.Complexity, Propensities: nilIfEmpty(row.Propensities),
 			Action: catalog.ArmID(row.Action), Propensity: row.Propensity, Explored: row.Explored, Reason: Reason(row.Reason),
-			Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Stream: row.Stream,
+			Gates: nilIfEmpty(row.Gates), Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Stream: row.Stream,
 			Features: nilIfEmpty(row.Features), SpecDigest: row.SpecDigest, Prompt: row.Prompt,
 		},
 		Outcome: Outcome{
@@ -291,6 +298,7 @@ func (row *partRow) flat() Round {
 		r.Outcome.Attempts = append(r.Outcome.Attempts, Attempt{
 			Arm: catalog.ArmID(a.Model), StartedAt: fromMicros(a.StartedAt), Outcome: a.Outcome, HTTPStatus: int(a.HTTPStatus),
 			ErrorClass: a.ErrorClass, FirstTokenMS: a.FirstTokenMS, TotalMS: a.TotalMS, Cost: catalog.Nanodollars(a.CostNanoUSD),
+			Verdicts: nilIfEmpty(a.Verdicts),
 		})
 	}
 	return r

@@ -31,6 +31,10 @@ const (
 	FloorReference Reason = "floor_reference"
 	OnlyCandidate  Reason = "only_candidate"
 	RouterOff      Reason = "router_off"
+	// Escalated is an answer of another arm than the one drawn, whose own did not pass a gate. GateFailed is an answer
+	// that passed none: nobody better was left to ask.
+	Escalated  Reason = "escalated"
+	GateFailed Reason = "gate_failed"
 )
 
 // Status is how a round ended.
@@ -73,6 +77,10 @@ type Decision struct {
 	Explored     bool          `json:"explored"`
 	Reason       Reason        `json:"reason"`
 
+	// Gates are the names of the gates that the answer must pass. With them the ladder is the action: the propensity is
+	// that of the first arm, and what was served, and at what cost, followed from it.
+	Gates []string `json:"gates,omitempty"`
+
 	// Hold is the amount set aside before dispatch.
 	Hold        catalog.Nanodollars `json:"hold_usd"`
 	InputTokens int                 `json:"input_tokens"`
@@ -109,6 +117,26 @@ type Attempt struct {
 	FirstTokenMS *float64            `json:"first_token_ms"`
 	TotalMS      float64             `json:"total_ms"`
 	Cost         catalog.Nanodollars `json:"cost_usd"`
+	// Verdicts are what gates said of the answer, in the order in which they were asked.
+	Verdicts []GateVerdict `json:"gate_verdicts,omitempty"`
+}
+
+// Verdict is what a gate says of an answer.
+type Verdict string
+
+// The verdicts. Unjudged is a gate that could not tell: it crashed, took too long, or did not answer as it should.
+const (
+	Passed   Verdict = "pass"
+	Rejected Verdict = "fail"
+	Unjudged Verdict = "error"
+)
+
+// GateVerdict is one gate's word on one answer. The reason says what was wrong and quotes nothing.
+type GateVerdict struct {
+	Gate    string  `json:"gate" parquet:"gate,dict"`
+	Verdict Verdict `json:"verdict" parquet:"verdict,dict"`
+	Reason  string  `json:"reason,omitempty" parquet:"reason"`
+	TotalMS float64 `json:"total_ms" parquet:"total_ms"`
 }
 
 // Outcome is what came of a decision: exactly one for each round.

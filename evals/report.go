@@ -48,6 +48,8 @@ type Options struct {
 	NoText bool
 	// Draws is how often calibration rows are drawn for each quality target; 0 is 300.
 	Draws int
+	// Cascades are checkers to price a verified cascade with, beside every router judged.
+	Cascades []bench.Checker
 	// Pairs are pairs of arms, the strong one first, to report APGR and CPT for; a table of two arms always has one.
 	Pairs [][2]catalog.ArmID
 	// Prices names the price sheet, Artifacts the digests judged, Command the command line. They are printed as they are.
@@ -63,6 +65,14 @@ func (o *Options) Validate() error {
 	}
 	if v := o.Volume; v.Tokens < 0 || !(v.InputShare >= 0 && v.InputShare <= 1) {
 		return fmt.Errorf("evals: %v tokens with a share of %v prompts cannot be", v.Tokens, v.InputShare)
+	}
+	if len(o.Cascades) > CascadesMax {
+		return fmt.Errorf("evals: %d checkers are more than %d", len(o.Cascades), CascadesMax)
+	}
+	for _, c := range o.Cascades {
+		if err := c.Validate(); err != nil {
+			return err
+		}
 	}
 	draws := bench.GuaranteeOptions{Draws: o.Draws}
 	return errors.Join(o.bootstrap().Validate(), draws.Validate())
@@ -120,9 +130,11 @@ type Report struct {
 	// Guarantees and Pacing are what quality targets and cost targets came to.
 	Guarantees []GuaranteeRow `json:"guarantees,omitempty"`
 	Pacing     []PacingRow    `json:"pacing,omitempty"`
-	Bill       []BillRow      `json:"bill,omitempty"`
-	Examples   []Example      `json:"examples,omitempty"`
-	Curves     []Curve        `json:"curves,omitempty"`
+	// Cascades are the routers with their answers checked.
+	Cascades []CascadeRow `json:"cascades,omitempty"`
+	Bill     []BillRow    `json:"bill,omitempty"`
+	Examples []Example    `json:"examples,omitempty"`
+	Curves   []Curve      `json:"curves,omitempty"`
 }
 
 // Verdict is the first sentence of a report.
@@ -185,6 +197,9 @@ func Evaluate(ctx context.Context, table *datasets.Table, preds []bench.Predicti
 		return nil, err
 	}
 	if r.Pacing, err = s.pacing(); err != nil {
+		return nil, err
+	}
+	if r.Cascades, err = s.cascades(ctx); err != nil {
 		return nil, err
 	}
 	r.Bill = s.bill(r)

@@ -370,3 +370,36 @@ func TestEvaluateErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestCascades: a checker that passes everything is the router itself; a perfect one is worth more; and both stand in every
+// form of the report.
+func TestCascades(t *testing.T) {
+	tab := world(400)
+	r := evaluate(t, tab, Options{Cascades: []bench.Checker{{FalsePass: 1}, {}, {FalseReject: 1, CostUSD: .01}}}, router(tab, "able", true))
+	if len(r.Cascades) != 4 || r.Cascades[0].Checker != nil {
+		t.Fatalf("%d rows, want the router and three checkers", len(r.Cascades))
+	}
+	blind, perfect, useless := r.Cascades[1], r.Cascades[2], r.Cascades[3]
+	if math.Abs(float64(blind.OverGuess.Value)) > 1e-9 || !(perfect.OverGuess.Low > 0) || !(useless.OverGuess.High < 0) || !(perfect.RelCost.Value < r.Cascades[0].RelCost.Value) {
+		t.Errorf("blind %+v\nperfect %+v\nuseless %+v", blind, perfect, useless)
+	}
+	if k := row(t, r, "able"); r.Cascades[0].Own != k.Own || r.Cascades[0].RelScore != k.T100.RelScore {
+		t.Errorf("the router beside the cascades is %+v, alone %+v", r.Cascades[0], k)
+	}
+	var text bytes.Buffer
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "Checking beside guessing") || !strings.Contains(text.String(), "1, 0") {
+		t.Errorf("%v %s", err, text.String())
+	}
+	for name, c := range map[string]string{"one number": "0.1", "four": "1,1,1,1", "a word": "0.1,few", "too much": "0.1,2", "negative": "0,0,-1", "NaN": "NaN,0"} {
+		if _, err := ParseChecker(c); err == nil {
+			t.Errorf("%s: %q was taken", name, c)
+		}
+	}
+	if c, err := ParseChecker("0.1, 0.05,0.0001"); err != nil || c != (bench.Checker{FalsePass: .1, FalseReject: .05, CostUSD: .0001}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	bad := Options{Cascades: []bench.Checker{{FalsePass: 2}}}
+	if bad.Validate() == nil {
+		t.Error("a checker that cannot be was taken")
+	}
+}

@@ -29,6 +29,9 @@ func (r *Report) sections() []section {
 	if r.Header.Priced {
 		out = append(out, r.matched(), r.points())
 	}
+	if len(r.Cascades) > 0 {
+		out = append(out, r.cascadeTable())
+	}
 	if len(r.Pairs) > 0 {
 		out = append(out, r.pairTable())
 	}

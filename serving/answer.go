@@ -19,11 +19,16 @@ import (
 
 // dispatch calls the arms of the plan in order until one begins to answer.
 func (r *round) dispatch() (*upstream.Answer, error) {
+	return r.call(r.plan, r.wire.Tradewind.Timeout, 0)
+}
+
+// call calls arms in order until one begins to answer, in the time and with the attempts that are left; 0 is the pool's.
+func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int) (*upstream.Answer, error) {
 	sent := r.g.o.Now()
 	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
-		Candidates: r.plan, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: r.wire.Tradewind.Timeout,
+		Candidates: arms, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: timeout, MaxAttempts: attempts,
 		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold,
-		Dialect: r.surface.dialect, Header: r.surface.forwarded(r.req.Header),
+		Dialect: r.dialect(), Header: r.surface.forwarded(r.req.Header),
 	})
 	r.waited += r.g.o.Now().Sub(sent)
 	if err == nil {
@@ -58,10 +63,14 @@ func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 
 // events are those of the answer in the client's dialect.
 func (r *round) events(a *upstream.Answer) source {
-	if a.Dialect() == r.surface.dialect {
-		return a
+	var events source = a
+	if r.gates != nil {
+		events = listening{a, r}
 	}
-	return r.surface.translate(r, a)
+	if a.Dialect() == r.surface.dialect {
+		return events
+	}
+	return r.surface.translate(r, events)
 }
 
 // relayWhole passes on an answer that is not streamed, with the model that answered and its cost.
@@ -77,15 +86,19 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 	} else if err != io.EOF {
 		return r.broke(a, err, event.Usage(), len(event.Data)/4)
 	}
-	final := r.conclude(a, event.Usage(), len(event.Data)/4)
-	body, err := r.surface.writer(r, a.Served().ID).AppendWhole(make([]byte, 0, len(event.Data)+512+len(final.Explain)), &event, final)
+	return r.writeWhole(a.Served(), &event, r.conclude(a, event.Usage(), len(event.Data)/4))
+}
+
+// writeWhole sends an answer that is paid for.
+func (r *round) writeWhole(arm *catalog.Arm, event *upstream.Event, final openai.Final) error {
+	body, err := r.surface.writer(r, arm.ID).AppendWhole(make([]byte, 0, len(event.Data)+512+len(final.Explain)), event, final)
 	if err != nil {
 		return err
 	}
 	r.head()
 	h := r.w.Header()
 	h.Set("Content-Type", "application/json")
-	r.answerHead(a)
+	r.answerHead(arm, r.tried())
 	h.Set("X-Tradewind-Cost-Usd", costText(final.Cost))
 	r.wrote = true
 	_, _ = r.w.Write(body) // the answer is paid for; whether the client took it changes nothing
@@ -105,12 +118,17 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
 	events, w := r.events(a), r.surface.writer(r, a.Served().ID)
 	flusher := http.NewResponseController(r.w)
-	r.streamHead(a)
+	var tried []catalog.ArmID
+	for _, t := range a.Attempts() {
+		tried = append(tried, t.Arm)
+	}
+	r.streamHead(a.Served(), tried)
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}
+	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
 	for {
-		event, err := r.next(events)
-		if err != nil {
+		var err error
+		if event, err = r.next(events); err != nil {
 			return r.endStream(a, w, err, &seen, flusher)
 		}
 		seen.add(&event)
@@ -146,6 +164,9 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 	if !r.gone() {
 		r.send(flusher, w.AppendEnd(nil, final, failure))
 	}
+	if err == nil && r.gates != nil {
+		r.judgeAfter(a.Served())
+	}
 	return err
 }
 
@@ -173,8 +194,19 @@ func (m *contentMeter) add(c *openai.Chunk) {
 
 func (m *contentMeter) tokens() int { return m.events + (m.bytes-m.events*m.shortest)/5 }
 
-// conclude ends the round well: usage, cost, outcome. Where the vendor told no usage it is estimated and marked so.
+// conclude ends the round well: usage, cost, outcome. Where gates judge what the client has already, the outcome waits for
+// their verdict.
 func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Final {
+	final := r.charge(a, u, seen)
+	r.complete(&final)
+	if r.gates == nil {
+		r.finish()
+	}
+	return final
+}
+
+// charge books an answer that came whole. Where the vendor told no usage it is estimated and marked so.
+func (r *round) charge(a *upstream.Answer, u openai.Usage, seen int) openai.Final {
 	final := openai.Final{}
 	if !u.Known {
 		u = openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
@@ -183,12 +215,15 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 	}
 	cost := r.served(a, u)
 	final.Cost = &cost
+	return final
+}
+
+// complete says that the round ended well.
+func (r *round) complete(final *openai.Final) {
 	r.outcome.Status = datasets.Completed
 	if r.wire.Tradewind.Explain == openai.Yes {
 		final.Explain = r.explainNow()
 	}
-	r.finish()
-	return final
 }
 
 // broke ends a round whose answer broke off, or whose client left: what was streamed is settled.
@@ -232,7 +267,9 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 	if o.CostStatus == "" || status != datasets.CostFinal {
 		o.CostStatus = status
 	}
-	r.grant.Correct(int(u.Input + u.Output))
+	r.used += int(u.Input + u.Output)
+	r.grant.Correct(r.used)
+	r.asking = nil
 	if arm.ID != r.decision.Action {
 		o.Reason = datasets.FellBack
 	}
@@ -326,36 +363,44 @@ func (r *round) reason() datasets.Reason {
 	return r.decision.Reason
 }
 
-// answerHead sets the headers that name who answered.
-func (r *round) answerHead(a *upstream.Answer) {
+// tried are the arms of all attempts that are in the outcome.
+func (r *round) tried() []catalog.ArmID {
+	arms := make([]catalog.ArmID, len(r.outcome.Attempts))
+	for i := range arms {
+		arms[i] = r.outcome.Attempts[i].Arm
+	}
+	return arms
+}
+
+// answerHead sets the headers that name who answered, and who was tried.
+func (r *round) answerHead(served *catalog.Arm, tried []catalog.ArmID) {
 	h := r.w.Header()
-	attempts := a.Attempts()
-	h.Set("X-Tradewind-Model", string(a.Served().ID))
-	h.Set("X-Tradewind-Provider", a.Served().ID.Provider())
-	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(attempts)))
+	h.Set("X-Tradewind-Model", string(served.ID))
+	h.Set("X-Tradewind-Provider", served.ID.Provider())
+	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(tried)))
 	var failed []string
-	for _, f := range attempts[:len(attempts)-1] { // a retry of the same arm is no fallback
-		if f.Arm != a.Served().ID && !slices.Contains(failed, string(f.Arm)) {
-			failed = append(failed, string(f.Arm))
+	for _, arm := range tried { // a retry of the same arm is no fallback
+		if arm != served.ID && !slices.Contains(failed, string(arm)) {
+			failed = append(failed, string(arm))
 		}
 	}
 	if len(failed) > 0 {
 		h.Set("X-Tradewind-Fallback-From", strings.Join(failed, ","))
 	}
-	if a.Served().ID != r.decision.Action {
+	if served.ID != r.decision.Action && r.outcome.Reason == "" {
 		h.Set("X-Tradewind-Reason", string(datasets.FellBack))
 	}
 }
 
 // streamHead sends the headers of a stream.
-func (r *round) streamHead(a *upstream.Answer) {
+func (r *round) streamHead(served *catalog.Arm, tried []catalog.ArmID) {
 	r.head()
-	r.answerHead(a)
+	r.answerHead(served, tried)
 	h := r.w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no")
-	if c := r.candidate(a.Served().ID); c.Priced {
+	if c := r.candidate(served.ID); c.Priced {
 		h.Set("X-Tradewind-Cost-Estimate-Usd", strconv.FormatFloat(c.CostUSD, 'f', 9, 64))
 	}
 	r.w.WriteHeader(http.StatusOK)

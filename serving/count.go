@@ -14,10 +14,10 @@ import (
 )
 
 // formats are the values of /v1/route's query.
-var formats = map[string]openai.Dialect{"openai": openai.Chat, "anthropic": openai.Messages}
+var formats = map[string]openai.Dialect{"openai": openai.Chat, "anthropic": openai.Messages, "responses": openai.Responses}
 
 // asked is the surface whose body a dry run has: the one that is named, else Anthropic's where its header is there, else
-// chat's.
+// Responses' where the body has an input and no messages, else chat's.
 func (g *Gateway) asked(c *gin.Context) *served {
 	if d, named := formats[c.Query("format")]; named {
 		return g.surfaces[d]
@@ -25,7 +25,17 @@ func (g *Gateway) asked(c *gin.Context) *served {
 	if c.GetHeader("Anthropic-Version") != "" {
 		return g.surfaces[openai.Messages]
 	}
-	return g.surfaces[openai.Chat]
+	chat := g.surfaces[openai.Chat]
+	either := *chat.surface
+	either.decode = func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+		if v, err := openai.ParseValue(body, o); err == nil {
+			if fields, err := v.Fields("the body"); err == nil && fields.Get("input") != nil && fields.Get("messages") == nil {
+				return g.surfaces[openai.Responses].decode(body, o)
+			}
+		}
+		return chat.decode(body, o)
+	}
+	return &served{&either, chat.meter}
 }
 
 // countTokens estimates the tokens of a Messages request by our own tokenizer. No vendor is asked.

@@ -19,6 +19,9 @@ func (r *round) propose() error {
 	*d = datasets.Decision{Case: policy.Case{Candidates: d.Case.Candidates, Pinned: -1, Reference: -1}}
 	d.RoundID, d.DrawID, d.RequestID, d.At = r.id, r.id, r.requestID, datasets.Instant(r.started)
 	d.Org, d.Team, d.KeyID = r.principal.Org, r.principal.Team, r.principal.KeyID
+	if r.gates != nil {
+		d.Gates = r.gates.Names()
+	}
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.live.CatalogVersion
 	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.live.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
@@ -121,8 +124,12 @@ func (r *round) outputMax(arm *catalog.Arm) int {
 
 // bound is the most that the request can cost at an arm.
 func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
+	inputs := r.wire.InputBound()
+	if r.spoken != nil && r.spoken.Stateful { // what the vendor keeps can fill the window
+		inputs = max(inputs, int64(arm.ContextTokens))
+	}
 	return arm.Prices.Bound(catalog.Most{
-		Inputs: r.wire.InputBound(), Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
+		Inputs: inputs, Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
 	})
 }
 

@@ -36,7 +36,9 @@ type Explanation struct {
 	Certified      bool            `json:"certified"`
 	Weights        Weights         `json:"weights"`
 	Needs          Needs           `json:"needs"`
-	Candidates     []Candidate     `json:"candidates"`
+	// Gates are what the answer must pass; what they said stands with the attempts.
+	Gates      []string    `json:"gates,omitempty"`
+	Candidates []Candidate `json:"candidates"`
 
 	Attempts   []datasets.Attempt   `json:"attempts,omitempty"`
 	Usage      *catalog.Usage       `json:"usage,omitempty"`
@@ -84,7 +86,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 		ID: d.RoundID, CreatedAt: d.At, RequestID: d.RequestID, Requested: d.Requested, Action: d.Action,
 		Complexity: d.Complexity, Reason: d.Reason, Strategy: d.Strategy, Policy: d.Policy, RouterVersion: d.RouterVersion,
 		CatalogVersion: d.CatalogVersion, Propensity: d.Propensity, Explored: d.Explored, Certified: d.Certified,
-		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens}, CostStatus: datasets.CostPending,
+		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens}, Gates: d.Gates, CostStatus: datasets.CostPending,
 	}
 	if d.Case.LatencyFirst {
 		e.Weights = Weights{Latency: 1}
@@ -160,7 +162,13 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 	if a.Prior && d.Reason != datasets.Pinned {
 		s.WriteString("; nobody has scored it here, so these are expectations of its tier and nothing is certified")
 	}
-	if o != nil && o.Served != "" && o.Served != d.Action {
+	switch {
+	case o == nil:
+	case o.Reason == datasets.Escalated:
+		fmt.Fprintf(&s, "; its answer did not pass a gate, and that of %s did", o.Served)
+	case o.Reason == datasets.GateFailed:
+		s.WriteString("; no answer passed the gates")
+	case o.Served != "" && o.Served != d.Action:
 		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)
 	}
 	return s.String() + "."

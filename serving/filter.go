@@ -41,39 +41,6 @@ func (r *round) filter(a *catalog.Arm) policy.Filter {
 	return policy.Eligible
 }
 
-// unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
-func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
-	if s := r.spoken; s != nil {
-		switch native := r.live.Pool.Speaks(a.ID, s.Dialect); {
-		case s.Nowhere, !native && s.NativeOnly != "":
-			return policy.Dialect, s.NativeOnly
-		case native && s.ForeignOnly != "":
-			return policy.Dialect, s.ForeignOnly
-		case native:
-			return policy.Eligible, ""
-		}
-	}
-	if field := r.lackOf(a.ID.Provider()); field != "" {
-		return policy.ParamUnsupported, field
-	}
-	return policy.Eligible, ""
-}
-
-// lack is what of the request in chat cannot be said to a provider, "" where all of it can.
-type lack struct{ provider, field string }
-
-// lackOf asks each provider once.
-func (r *round) lackOf(provider string) string {
-	for _, l := range r.lacks {
-		if l.provider == provider {
-			return l.field
-		}
-	}
-	field := r.live.Pool.Lacks(provider, r.wire.Body())
-	r.lacks = append(r.lacks, lack{provider, field})
-	return field
-}
-
 // fits reports whether the estimated prompt and the answer asked for fit the arm's window. The margin is a tenth: the
 // count is another tokenizer's.
 func (r *round) fits(a *catalog.Arm) bool {

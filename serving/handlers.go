@@ -128,7 +128,9 @@ func (g *Gateway) fail(c *gin.Context, err error) {
 func (g *Gateway) notFound(c *gin.Context) {
 	path := c.Request.URL.Path
 	err := openai.NewError(openai.NotFound, "there is nothing at %s %.200q", c.Request.Method, path)
-	if strings.HasPrefix(path, "/v1/v1/") {
+	if strings.HasPrefix(path, "/v1/v1/messages") {
+		err.Message += "; the base URL of an Anthropic client ends before /v1"
+	} else if strings.HasPrefix(path, "/v1/v1/") {
 		err.Message += "; the client's base URL should end in /v1 once"
 	} else if path == "/chat/completions" || path == "/models" {
 		err.Message += "; the client's base URL should end in /v1"

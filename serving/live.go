@@ -7,6 +7,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -28,6 +29,8 @@ type Settings struct {
 	Aliases map[string][]string
 	// Fallbacks are the models that stand in for a named one, in order, where the request lists none.
 	Fallbacks map[string][]string
+	// Gates check answers before they are served; nil has none.
+	Gates *gate.Set
 	// Strategy is in force where neither request nor key says anything; empty is balanced.
 	Strategy openai.Strategy
 	// Traffic is what the router may expect of prompts; empty is policy.KnownMix.

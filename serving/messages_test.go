@@ -355,6 +355,10 @@ func TestMessagesErrors(t *testing.T) {
 	}
 	w.do("GET", "/v1/messages", "").wantAnthropicError(405, "invalid_request_error")
 	w.do("POST", "/v1/messages/batches", "{}").wantAnthropicError(404, "not_found_error")
+	a := w.do("POST", "/v1/v1/messages", "{}")
+	if a.wantAnthropicError(404, "not_found_error"); !strings.Contains(a.body, "ends before /v1") {
+		t.Errorf("no hint: %s", a.body)
+	}
 	if a := w.do("POST", "/v1/messages/count_tokens", `{"model":"x"}`, "X-Api-Key", keyA); a.status != 400 {
 		t.Errorf("got %d %s", a.status, a.body)
 	}

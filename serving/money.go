@@ -149,14 +149,19 @@ func (r *round) againHold(_ *catalog.Arm, failed []upstream.Attempt) error {
 	if len(failed) == 0 || !failed[len(failed)-1].Billed {
 		return nil
 	}
-	amount := r.holds[0].amount
-	err := r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(failed)+1)), amount)
+	err := r.furtherHold(r.holds[len(r.holds)-1].amount)
+	if err != nil {
+		r.attempts(failed, "")
+	}
+	return err
+}
+
+// furtherHold takes another hold of the round and writes it down, before a vendor is asked again.
+func (r *round) furtherHold(amount catalog.Nanodollars) error {
+	err := r.takeHold(ledger.HoldID(fmt.Sprintf("%s/%d", r.id, len(r.holds)+1)), amount)
 	if err == nil {
 		r.decision.Hold += amount // what a crash would cost from here on
 		err = r.journalHold()
-	}
-	if err != nil {
-		r.attempts(failed, "")
 	}
 	return err
 }

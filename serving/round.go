@@ -20,6 +20,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -61,6 +62,14 @@ type round struct {
 	plan      []*catalog.Arm
 	features  []byte
 	decided   time.Duration
+
+	// gates are what the answer must pass, nil where there are none; said is what a stream says that is judged afterwards,
+	// and asking the arm of an escalation whose cost is not booked yet.
+	gates  *gate.Plan
+	said   *gate.Collector
+	asking *catalog.Arm
+	// used are the tokens of all answers so far.
+	used int
 
 	holds []hold
 	// tightest is the budget that carries least, as it was when the case was made; left is what it carries.
@@ -153,6 +162,8 @@ func (r *round) panicked(p any) {
 	r.err = e
 	if r.recorded && r.outcome.CostStatus == "" {
 		r.outcome.Cost, r.outcome.CostStatus = r.forecast(r.plan[0]), datasets.CostEstimated
+	} else if r.asking != nil {
+		r.outcome.Cost, r.outcome.CostStatus = r.outcome.Cost+r.forecast(r.asking), datasets.CostEstimated
 	}
 	if r.wrote && r.wire.Stream { // the client must not take what it has for all
 		_, _ = r.w.Write(r.surface.writer(r, r.plan[0].ID).AppendEnd(nil, openai.Final{}, e))
@@ -235,7 +246,10 @@ func (r *round) decode() error {
 	if err := openai.ApplyHeaders(r.wire, r.req.Header); err != nil {
 		return err
 	}
-	return r.unsupported()
+	if err := r.unsupported(); err != nil {
+		return err
+	}
+	return r.planGates()
 }
 
 // unsupported refuses what was asked for and cannot be done yet: a constraint must not be silently ignored.
@@ -245,7 +259,7 @@ func (r *round) unsupported() error {
 		name string
 		set  bool
 	}{
-		{"tradewind.gates", len(o.Gates) > 0}, {"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes},
+		{"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes},
 	} {
 		if f.set {
 			e := openai.NewError(openai.UnsupportedRoutingField, "%s is not configured here", f.name)

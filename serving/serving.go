@@ -142,6 +142,9 @@ func (g *Gateway) serve(r *round) error {
 	if err != nil {
 		return err
 	}
+	if r.heldBack() { // until the gates have spoken; what they reject may be asked of another arm
+		return r.climb(answer)
+	}
 	if r.wire.Stream {
 		return r.relayStream(answer)
 	}

@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/responses"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
@@ -64,6 +66,13 @@ func surfaces() []*surface {
 		writer: func(r *round, served catalog.ArmID) writer {
 			return &anthropic.Writer{Served: served, RequestID: r.requestID}
 		},
+	}, {
+		dialect: openai.Responses, path: "/v1/responses", fail: openai.WriteError,
+		decode: spoken(responses.Decode),
+		translate: func(r *round, a source) source {
+			return responses.NewTranslator(a, r.wire.Stream, r.spoken.Fields)
+		},
+		writer: func(r *round, served catalog.ArmID) writer { return &responses.Writer{Served: served} },
 	}}
 }
 
@@ -101,7 +110,9 @@ const headerValueMax = 1 << 10
 
 // failing is how errors are told on a path that belongs to no round.
 func (g *Gateway) failing(path string) func(http.ResponseWriter, *openai.Error, string, string) {
-	if path == "/v1/messages" || strings.HasPrefix(path, "/v1/messages/") {
+	path = strings.TrimPrefix(path, "/v1")
+	path = strings.TrimPrefix(path, "/v1") // a doubled prefix is a common mistake
+	if path == "/messages" || strings.HasPrefix(path, "/messages/") {
 		return anthropic.WriteError
 	}
 	return openai.WriteError
@@ -111,4 +122,37 @@ func (g *Gateway) failing(path string) func(http.ResponseWriter, *openai.Error, 
 type served struct {
 	*surface
 	meter *telemetry.Surface
+}
+
+// unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
+func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
+	if s := r.spoken; s != nil {
+		switch native := r.gates == nil && r.live.Pool.Speaks(a.ID, s.Dialect); {
+		case s.Nowhere, !native && s.NativeOnly != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
+			return policy.Dialect, s.NativeOnly
+		case native && s.ForeignOnly != "":
+			return policy.Dialect, s.ForeignOnly
+		case native:
+			return policy.Eligible, ""
+		}
+	}
+	if field := r.lackOf(a.ID.Provider()); field != "" {
+		return policy.ParamUnsupported, field
+	}
+	return policy.Eligible, ""
+}
+
+// lack is what of the request in chat cannot be said to a provider, "" where all of it can.
+type lack struct{ provider, field string }
+
+// lackOf asks each provider once.
+func (r *round) lackOf(provider string) string {
+	for _, l := range r.lacks {
+		if l.provider == provider {
+			return l.field
+		}
+	}
+	field := r.live.Pool.Lacks(provider, r.wire.Body())
+	r.lacks = append(r.lacks, lack{provider, field})
+	return field
 }

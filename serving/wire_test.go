@@ -22,6 +22,7 @@ func TestRoutes(t *testing.T) {
 	golden := map[string][2]bool{ // key, metered
 		"POST /v1/chat/completions":      {true, true},
 		"POST /v1/messages":              {true, true},
+		"POST /v1/responses":             {true, true},
 		"POST /v1/messages/count_tokens": {true, false},
 		"POST /v1/route":                 {true, false},
 		"POST /v1/feedback":              {true, false},

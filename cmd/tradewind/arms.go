@@ -2,14 +2,13 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"reflect"
 	"slices"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/upstream/openaicompat"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
 )
@@ -28,7 +27,23 @@ type fleet struct {
 	// skipped is what the configured file of facts has no place for.
 	skipped []catalog.Skipped
 	// made remembers of what each provider was made.
-	made map[string]openaicompat.Options
+	made map[string]vendorOptions
+}
+
+// vendorOptions is all that a provider is made of.
+type vendorOptions struct {
+	protocol, baseURL string
+	key               telemetry.Secret
+	allowPrivate      bool
+	// responses says that it speaks the Responses API beside chat.
+	responses bool
+}
+
+func (o *vendorOptions) provider() (upstream.Provider, error) {
+	if o.protocol == catalog.ProtocolAnthropic {
+		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	}
+	return openaicompat.New(openaicompat.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate, Responses: o.responses})
 }
 
 // assemble lists the arms of every provider that has a key in the environment or stands in the configuration, at the
@@ -39,7 +54,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string]openaicompat.Options{}}
+	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string]vendorOptions{}}
 	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
@@ -79,12 +94,15 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 		i := slices.IndexFunc(all, func(p providerConfig) bool { return p.Name == v.Name })
 		if i < 0 {
 			if key != "" {
-				all = append(all, providerConfig{Name: v.Name, BaseURL: v.BaseURL, APIKey: key})
+				all = append(all, providerConfig{Name: v.Name, Type: v.Protocol(), BaseURL: v.BaseURL, APIKey: key})
 			}
 			continue
 		}
 		if all[i].BaseURL == "" {
 			all[i].BaseURL = v.BaseURL
+		}
+		if all[i].Type == "" {
+			all[i].Type = v.Protocol()
 		}
 		if all[i].APIKey == "" {
 			all[i].APIKey = key
@@ -139,13 +157,12 @@ func (f *fleet) simulate(before *fleet) error {
 
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
 func (f *fleet) add(p *providerConfig, before *fleet) error {
-	o := openaicompat.Options{BaseURL: p.BaseURL, Key: p.APIKey, AllowPrivate: p.AllowPrivate}
+	o := vendorOptions{protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai"}
 	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey), o
-	if before != nil && before.providers[p.Name] != nil && reflect.DeepEqual(before.made[p.Name], o) {
+	if before != nil && before.providers[p.Name] != nil && before.made[p.Name] == o {
 		f.providers[p.Name] = before.providers[p.Name]
 	} else {
-		o.Header = http.Header{}
-		provider, err := openaicompat.New(o)
+		provider, err := o.provider()
 		if err != nil {
 			return fmt.Errorf("provider %s: %w", p.Name, err)
 		}

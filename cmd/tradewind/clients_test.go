@@ -26,6 +26,9 @@ type clientReport struct {
 	Models                     []string
 	ErrorCode                  string
 	ErrorStatus                int
+
+	Response, ResponseStreamed, ResponseModel string
+	ResponseTokens                            int
 }
 
 func (r *clientReport) check(t *testing.T) {
@@ -49,6 +52,10 @@ func (r *clientReport) check(t *testing.T) {
 	// One prompt and one arm make one simulated answer, so a stream that lost or doubled an event differs.
 	if r.Model == r.StreamModel && r.Answer != r.Streamed {
 		t.Errorf("the stream reassembles to %q, the whole answer is %q", r.Streamed, r.Answer)
+	}
+	contains(t, "the response", r.Response, "This is a simulated answer from sim/middle")
+	if r.ResponseStreamed != r.Response || r.ResponseModel != "sim/middle" || r.ResponseTokens <= 0 {
+		t.Errorf("Responses: streamed %q by %q with %d tokens, whole %q", r.ResponseStreamed, r.ResponseModel, r.ResponseTokens, r.Response)
 	}
 	for _, id := range []string{"auto", "auto:cost", "sim/cheap", "sim/middle", "sim/strong"} {
 		if !slices.Contains(r.Models, id) {
@@ -78,19 +85,26 @@ func client(t *testing.T, s *service, cmd *exec.Cmd) {
 }
 
 func TestOpenAIGo(t *testing.T) {
-	dir := filepath.Join("testdata", "openai-go")
+	program := goClient(t, "openai-go")
+	_, artifact := shared(t)
+	client(t, start(t, nil, "--artifact", artifact), exec.CommandContext(t.Context(), program))
+}
+
+// goClient builds the client of a folder of testdata, or skips where its modules are missing.
+func goClient(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join("testdata", name)
 	program := filepath.Join(t.TempDir(), "client")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY=off", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "GOPROXY=off") || strings.Contains(string(out), "executable file not found") {
-			peer(t, "openai-go", "run `go mod download` in cmd/tradewind/testdata/openai-go")
+			peer(t, name, "run `go mod download` in cmd/tradewind/testdata/"+name)
 		}
 		t.Fatalf("building the client: %v\n%s", err, out)
 	}
-	_, artifact := shared(t)
-	client(t, start(t, nil, "--artifact", artifact), exec.CommandContext(t.Context(), program))
+	return program
 }
 
 // node returns a command for a script of testdata/node, or skips where Node or its modules are missing.

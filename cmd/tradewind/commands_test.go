@@ -107,8 +107,8 @@ func TestEval(t *testing.T) {
 	}
 	table := unseen(t)
 	out := filepath.Join(t.TempDir(), "report")
-	text := run(t, "eval", "--artifact", artifact, "--data", table, "--resamples", "20", "--out", out)
-	for _, what := range []string{"best constant", "cheapest constant", "zero router", "length", "oracle", digestOf(t, artifact), "report.html"} {
+	text := run(t, "eval", "--artifact", artifact, "--data", table, "--resamples", "20", "--out", out, "--cascade", "0,0", "--cascade", "0.1,0.05,0.0001")
+	for _, what := range []string{"Checking beside guessing", "0.1, 0.05 at 0.0001 USD", "best constant", "cheapest constant", "zero router", "length", "oracle", digestOf(t, artifact), "report.html"} {
 		contains(t, "eval", text, what)
 	}
 	for _, name := range []string{"report.html", "report.md", "report.json", "curve.svg"} {

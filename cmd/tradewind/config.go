@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -35,6 +36,10 @@ type config struct {
 	Teams     []governance.OwnerConfig `yaml:"teams"`
 	Metrics   metricsConfig            `yaml:"metrics" restart:""`
 
+	// Gates check answers, and GatePolicies say whose.
+	Gates        []gate.Config       `yaml:"gates" doc:"Checks of answers, by name."`
+	GatePolicies []gate.PolicyConfig `yaml:"gate_policies" doc:"Whose answers are checked by which gates, and what follows."`
+
 	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
 	sum   string
@@ -53,11 +58,11 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*[]string)(l))
 }
 
-// providerConfig is one provider: a vendor of the catalog by its name, or any OpenAI-compatible endpoint with
-// `type: openai`, a base_url and the models it serves.
+// providerConfig is one provider: a vendor of the catalog by its name, or any endpoint that speaks a known protocol, with
+// `type: openai` or `type: anthropic`, a base_url and the models it serves.
 type providerConfig struct {
 	Name         string           `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type         string           `yaml:"type" enum:"openai" doc:"The protocol that it speaks."`
+	Type         string           `yaml:"type" enum:"openai,anthropic" doc:"The protocol that it speaks."`
 	BaseURL      string           `yaml:"base_url" doc:"Address up to and with the version."`
 	APIKey       telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
 	AllowPrivate bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
@@ -173,6 +178,9 @@ func (c *config) validate() error {
 		}
 		seen[p.Name] = true
 	}
+	if err := c.validateGates(); err != nil {
+		return err
+	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
 		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
 	}
@@ -200,6 +208,11 @@ func (c *config) secrets() []telemetry.Secret {
 	}
 	for _, k := range c.Keys {
 		all = append(all, k.Key)
+	}
+	for _, g := range c.Gates {
+		if g.Webhook != nil {
+			all = append(all, g.Webhook.Bearer)
+		}
 	}
 	return all
 }

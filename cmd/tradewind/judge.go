@@ -25,6 +25,7 @@ type evalCmd struct {
 	NewArm       int      `help:"Measure what each arm adds to the others when it joins them with this many scores, over 20 draws, instead." placeholder:"SCORES"`
 	Availability bool     `help:"Say how often the requests of a round log were answered, by model and provider, instead."`
 	Predictions  string   `help:"Judge prediction rows (JSON lines) instead of training." type:"path"`
+	Cascade      []string `help:"Price a cascade beside every router whose answers are checked: the share of wrong answers that pass, that of right ones that do not, and where it costs something the dollars of a check. May be repeated." sep:"none" placeholder:"FP,FR[,USD]"`
 	Pool         string   `help:"Name of the pool of arms, for the report."`
 	Out          string   `help:"Folder for report.html, report.md, report.json and curve.svg." type:"path"`
 	JSON         bool     `help:"Print the report as JSON."`
@@ -53,6 +54,13 @@ func (e *evalCmd) Run(ctx context.Context, m *Main) error {
 	}
 	if options.Price, err = prices(table); err != nil {
 		return err
+	}
+	for _, text := range e.Cascade {
+		c, err := evals.ParseChecker(text)
+		if err != nil {
+			return err
+		}
+		options.Cascades = append(options.Cascades, c)
 	}
 	options.Volume = evals.Volume{Tokens: e.Volume, InputShare: e.InputShare}
 	if e.NewArm != 0 {

@@ -49,6 +49,9 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 		Arms: f.arms, CatalogVersion: f.version, Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic),
 		Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Fallbacks: plain(c.Fallbacks),
 	}
+	if settings.Gates, err = c.gates(); err != nil {
+		return settings, nil, err
+	}
 	if c.Routing.Epsilon != nil {
 		settings.Epsilon = *c.Routing.Epsilon
 	}

@@ -20,7 +20,8 @@ const (
 	Unknown    Reason = "unknown"
 	// NoPropensity is a round without a logged distribution over its candidates, or whose draw is not in the log.
 	NoPropensity Reason = "no_propensity"
-	// Fallback is a round that another arm served than the one that was drawn. The propensity belongs to the one and the
+	// Fallback is a round that another arm served than the one that was drawn, and not because a gate rejected that one's
+	// answer. The propensity belongs to the one and the
 	// answer to the other, and the probability that the first fails is not known: no weight is right, so it has none.
 	Fallback Reason = "fallback"
 	// NoContent is a round of which neither features of this program's Spec nor text were kept; OtherSpec one of which

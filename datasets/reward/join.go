@@ -247,6 +247,10 @@ func (j *join) take(r *datasets.Round) {
 		return // what was said was counted as it was refused
 	}
 	out.outcome(&r.Outcome)
+	if a := rejected(r); a != nil {
+		out.score = 0
+		out.outcome(&datasets.Outcome{Cost: a.Cost, CostStatus: r.Outcome.CostStatus, LatencyMS: a.TotalMS})
+	}
 	j.counts.Scored++
 	j.counts.FeedbackUsed += out.used
 	j.counts.FeedbackDropped[Superseded] += out.replaced
@@ -295,7 +299,7 @@ func (j *join) refuse(r *datasets.Round, p *draw) Reason {
 	if p == nil {
 		return NoPropensity
 	}
-	if r.Outcome.Served != r.Decision.Action || p.action != r.Decision.Action {
+	if r.Outcome.Served != r.Decision.Action && rejected(r) == nil || p.action != r.Decision.Action {
 		return Fallback
 	}
 	return ""

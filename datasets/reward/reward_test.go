@@ -254,3 +254,38 @@ func TestPriorsAreNotBelieved(t *testing.T) {
 		t.Errorf("of priors alone: believed %v, want nothing", got)
 	}
 }
+
+// TestRejectedByAGate: an answer that a gate rejected scores 0 for the arm that was drawn, at its own cost, where somebody
+// spoke of the round; what they said was of another arm's answer. A gate that could not tell, and a vendor that failed,
+// leave the round a fallback.
+func TestRejectedByAGate(t *testing.T) {
+	escalated := func(verdict datasets.Verdict) func(*datasets.Round) {
+		return func(r *datasets.Round) {
+			o := &r.Outcome
+			o.Served, o.Reason, o.Cost = "a", datasets.Escalated, 9
+			o.Attempts = []datasets.Attempt{{Arm: "b", StartedAt: begin, Outcome: "ok", Cost: 2, TotalMS: 5}, {Arm: "a", StartedAt: begin, Outcome: "ok", Cost: 7}}
+			if verdict != "" {
+				o.Attempts[0].Verdicts = []datasets.GateVerdict{{Gate: "g", Verdict: verdict}}
+			}
+		}
+	}
+	rounds := []datasets.Round{
+		round("rejected", escalated(datasets.Rejected)), round("silent", escalated(datasets.Rejected)), round("unjudged", escalated(datasets.Unjudged)),
+		round("fallback", escalated("")), round("passed", nil),
+	}
+	r := apply(t, Options{}, rounds, []datasets.Feedback{say("rejected", "user", 1), say("unjudged", "user", 1), say("fallback", "user", 1), say("passed", "user", 1)})
+	if c := r.Counts; c.Scored != 2 || c.Dropped[Fallback] != 2 || c.Dropped[NoFeedback] != 1 {
+		t.Fatalf("%+v", c)
+	}
+	for i, want := range []struct {
+		id    string
+		score float32
+		cost  catalog.Nanodollars
+		ms    float32
+	}{{"rejected", 0, 2, 5}, {"passed", 1, 7, 11}} {
+		at := r.Table.At(i, 0)
+		if r.Table.Prompts[i].ID != want.id || r.Table.Arms[0] != "b" || r.Table.Score[at] != want.score || r.Table.Cost[at] != want.cost || r.Table.Latency[at] != want.ms || r.Propensity[at] != 0.75 {
+			t.Errorf("%s: score %v, cost %v, %v ms, propensity %v; want %+v", r.Table.Prompts[i].ID, r.Table.Score[at], r.Table.Cost[at], r.Table.Latency[at], r.Propensity[at], want)
+		}
+	}
+}

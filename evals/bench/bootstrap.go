@@ -171,7 +171,7 @@ func (s *sampler) statistics(weight []float64) [][statCount]float64 {
 		}{{c.T100, StatLead100, StatRelScore100, StatRelCost100}, {c.T95, StatLead95, StatRelScore95, StatRelCost95}} {
 			v[p.lead], v[p.score], v[p.usd] = math.NaN(), math.NaN(), math.NaN()
 			if p.o != nil {
-				at := s.m.Mean(p.o.Choice, weight)
+				at := p.o.mean(weight)
 				v[p.lead], v[p.score], v[p.usd] = at.Score-base.Score, at.Score/base.Score, at.Cost/base.Cost
 			}
 		}

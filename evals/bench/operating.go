@@ -16,6 +16,23 @@ type Operating struct {
 	RelScore, RelCost float64
 	// Share is the share of prompts that each arm gets.
 	Share []float64
+	// at is what every prompt scores and costs.
+	at []Point
+}
+
+// mean is the mean of all prompts; weight is as in Trace.Curve.
+func (o *Operating) mean(weight []float64) Point {
+	var p Point
+	total := 0.0
+	for i, at := range o.at {
+		w := 1.0
+		if weight != nil {
+			w = weight[i]
+		}
+		total += w
+		p.Score, p.Cost = p.Score+w*at.Score, p.Cost+w*at.Cost
+	}
+	return Point{p.Cost / total, p.Score / total}
 }
 
 // Operate chooses, for each fold, the cheapest price of a dollar that reaches target × the best constant's score on the
@@ -26,7 +43,7 @@ func (t *Trace) Operate(target float64) *Operating {
 	if m.Folds < 2 {
 		return nil
 	}
-	o := &Operating{Target: target, Choice: make([]int, m.N()), Lambda: make([]float64, m.Folds), Share: make([]float64, len(m.Arms))}
+	o := &Operating{Target: target, Choice: make([]int, m.N()), Lambda: make([]float64, m.Folds), Share: make([]float64, len(m.Arms)), at: make([]Point, m.N())}
 	weight := make([]float64, m.N())
 	for f := range m.Folds {
 		for i, g := range m.Fold {
@@ -51,15 +68,16 @@ func (t *Trace) Operate(target float64) *Operating {
 			if g != f {
 				continue
 			}
-			if o.Choice[i] = best; at >= 0 {
-				o.Choice[i] = t.Choice(i, at)
+			o.Choice[i], o.at[i] = best, Point{m.cost(i, best), m.Score[i*len(m.Arms)+best]}
+			if at >= 0 {
+				o.Choice[i], o.at[i] = t.Choice(i, at), t.at(i, at)
 			}
 		}
 	}
 	for _, j := range o.Choice {
 		o.Share[j] += 1 / float64(m.N())
 	}
-	o.Point = m.Mean(o.Choice, nil)
+	o.Point = o.mean(nil)
 	constants := m.Constants(nil)
 	best := constants[Best(constants)]
 	o.RelScore, o.RelCost = o.Score/best.Score, o.Cost/best.Cost

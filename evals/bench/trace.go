@@ -50,6 +50,8 @@ type Trace struct {
 	step          []uint8
 	arm           []int32
 	dScore, dCost []float64
+	// expected says that scores and costs are those of a cascade, and not those of the arm chosen.
+	expected bool
 }
 
 // NewTrace follows a router's choices over the curve's prices. The predictions must be in the matrix's order (see
@@ -105,6 +107,19 @@ func (t *Trace) Choice(i, k int) int {
 		arm = t.arm[at]
 	}
 	return int(arm)
+}
+
+// at is what prompt i scores and costs at the k-th price.
+func (t *Trace) at(i, k int) Point {
+	if !t.expected {
+		arm := t.Choice(i, k)
+		return Point{t.m.cost(i, arm), t.m.Score[i*len(t.m.Arms)+arm]}
+	}
+	var p Point
+	for at := t.start[i]; at < t.start[i+1] && int(t.step[at]) <= k; at++ {
+		p.Score, p.Cost = p.Score+t.dScore[at], p.Cost+t.dCost[at]
+	}
+	return p
 }
 
 // Choices is Choice for every prompt.

@@ -1,6 +1,20 @@
 package catalog
 
-// Provider is a vendor that speaks the OpenAI protocol: where it is and which environment variables may hold its key.
+// The protocols that vendors speak.
+const (
+	ProtocolOpenAI    = "openai"
+	ProtocolAnthropic = "anthropic"
+)
+
+// Protocol is what the vendor speaks.
+func (p *Provider) Protocol() string {
+	if p.Name == ProtocolAnthropic {
+		return ProtocolAnthropic
+	}
+	return ProtocolOpenAI
+}
+
+// Provider is a vendor whose protocol is spoken here: where it is and which environment variables may hold its key.
 type Provider struct {
 	Name    string
 	BaseURL string
@@ -10,12 +24,13 @@ type Provider struct {
 	OutputCap string
 }
 
-// Providers returns the known OpenAI-compatible vendors. A base URL ends where /chat/completions is appended.
+// Providers returns the known vendors. A base URL ends where /chat/completions or /messages is appended.
 // Vendors of which the catalog has arms and this list no address (Azure, Bedrock, Vertex AI) need one of their user's own.
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
 		{"openai", "https://api.openai.com/v1", []string{"OPENAI_API_KEY"}, "max_completion_tokens"},
+		{"anthropic", "https://api.anthropic.com/v1", []string{"ANTHROPIC_API_KEY"}, ""},
 		{"mistral", "https://api.mistral.ai/v1", []string{"MISTRAL_API_KEY"}, ""},
 		{"deepseek", "https://api.deepseek.com/v1", []string{"DEEPSEEK_API_KEY"}, ""},
 		{"xai", "https://api.x.ai/v1", []string{"XAI_API_KEY"}, ""},

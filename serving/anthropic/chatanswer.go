@@ -123,7 +123,7 @@ func (w *ChatWriter) blockStart(fields openai.Fields) ([]openai.Chunk, error) {
 		w.calls++
 		return w.call(`"id":` + string(block.Get("id")) + `,"type":"function","function":{"name":` + string(block.Get("name")) + `,"arguments":""}`)
 	}
-	return nil, unsaid("it has a block of type %.64s", block.Get("type"))
+	return nil, openai.Unsayable("it has a block of type %.64s", block.Get("type"))
 }
 
 func (w *ChatWriter) call(members string) ([]openai.Chunk, error) {
@@ -207,7 +207,7 @@ func (w *ChatWriter) Whole(c *openai.Chunk) (openai.Chunk, error) {
 			calls = append(append(calls, `,"type":"function","function":{"name":`...), block.Get("name")...)
 			calls = append(openai.AppendText(append(calls, `,"arguments":`...), string(input)), '}', '}')
 		default:
-			return unsaid("it has a block of type %.64s", block.Get("type"))
+			return openai.Unsayable("it has a block of type %.64s", block.Get("type"))
 		}
 		return nil
 	})

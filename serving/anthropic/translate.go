@@ -28,15 +28,12 @@ type Translator struct {
 	// block is the number of the next block; open is the kind of the one that is open, "" where none is.
 	block int
 	open  string
-	// call and calls tell the call that is open and how many there were, by the numbers of the vendor.
-	call   int
-	callID string
-	calls  map[int]bool
+	calls openai.CallOrder
 }
 
 // NewTranslator makes a translator of one answer.
 func NewTranslator(source Source, stream bool, input int) *Translator {
-	return &Translator{source: source, stream: stream, input: input, calls: map[int]bool{}}
+	return &Translator{source: source, stream: stream, input: input}
 }
 
 // Next returns the next event in Messages. The errors are the source's, or an *openai.Error where what the vendor sent
@@ -68,10 +65,6 @@ func (t *Translator) Next() (openai.Chunk, error) {
 	return c, nil
 }
 
-func unsaid(format string, args ...any) error {
-	return openai.NewError(openai.UpstreamFailed, "the provider's answer cannot be said in this dialect: "+format, args...)
-}
-
 // emit queues an event.
 func (t *Translator) emit(kind openai.Kind, name string, data []byte) {
 	t.queue = append(t.queue, openai.Chunk{Data: data, Kind: kind, Name: name})
@@ -80,7 +73,7 @@ func (t *Translator) emit(kind openai.Kind, name string, data []byte) {
 func (t *Translator) chunk(c *openai.Chunk) error {
 	fields, err := object(c.Data)
 	if err != nil {
-		return unsaid("an event is not a JSON object")
+		return openai.Unsayable("an event is not a JSON object")
 	}
 	if t.id == "" {
 		t.start(fields)
@@ -132,73 +125,23 @@ func messageID(fields openai.Fields) string {
 
 // said takes what a delta says: reasoning, text, calls of tools.
 func (t *Translator) said(delta openai.Fields) error {
-	err := pieces(delta, func(kind, text string) {
+	err := openai.Pieces(delta, func(kind openai.Piece, text string) {
 		if text == "" {
 			return
 		}
 		field, empty := "text", `{"type":"text","text":""}`
-		if kind == "thinking" {
+		if kind == openai.Reasoning {
 			field, empty = "thinking", `{"type":"thinking","thinking":"","signature":""}`
 		}
-		if t.open != kind {
-			t.begin(kind, []byte(empty), 0)
+		if t.open != field {
+			t.begin(field, []byte(empty), 0)
 		}
 		t.delta(field+"_delta", field, text)
 	})
-	if calls := delta.Get("tool_calls"); err == nil && !calls.Empty() {
-		err = calls.Elements("tool_calls", func(i int, v openai.Value) error { return t.toolCall(i, v) })
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-// pieces hands out the reasoning and text of a message or delta. Kinds are "thinking" and "text".
-func pieces(m openai.Fields, fn func(kind, text string)) error {
-	for _, name := range [...]string{"reasoning_content", "reasoning", "content", "refusal"} {
-		v := m.Get(name)
-		if name == "reasoning" && m.Get("reasoning_content") != nil {
-			continue // some vendors say it under both names
-		}
-		switch {
-		case v.IsText():
-			text, err := v.Text(name)
-			if err != nil {
-				return unsaid("%s", name)
-			}
-			if strings.HasPrefix(name, "reasoning") {
-				fn("thinking", text)
-			} else {
-				fn("text", text)
-			}
-		case v.IsArray() && name == "content":
-			if err := contentParts(v, fn); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// contentParts reads a content that is a list, as Mistral's reasoning models send it.
-func contentParts(v openai.Value, fn func(kind, text string)) error {
-	return v.Elements("content", func(i int, v openai.Value) error {
-		part, err := v.Fields("content")
-		if err != nil {
-			return unsaid("its content has something that is no part")
-		}
-		switch kind := string(part.Get("type")); {
-		case kind == `"thinking"` && part.Get("thinking").IsArray():
-			return contentParts(part.Get("thinking"), func(_, text string) { fn("thinking", text) })
-		case kind == `"text"` || kind == `"thinking"`:
-			name := strings.Trim(kind, `"`)
-			text, err := part.Get(name).Text(name)
-			if err != nil {
-				return unsaid("its content has a part without a text")
-			}
-			fn(name, text)
-			return nil
-		}
-		return unsaid("its content has a part of type %.64s", part.Get("type"))
-	})
+	return openai.Calls(delta, t.toolCall)
 }
 
 // begin closes the block that is open and opens one.
@@ -226,43 +169,21 @@ func (t *Translator) delta(kind, field, text string) {
 	t.emit(openai.HasContent, "content_block_delta", append(data, '}', '}'))
 }
 
-// callsMax bounds the calls of one answer.
-const callsMax = 1024
-
-func (t *Translator) toolCall(i int, v openai.Value) error {
-	call, err := v.Fields("tool_calls")
+func (t *Translator) toolCall(c openai.Call) error {
+	begins, err := t.calls.Begins(&c, t.open == "tool")
 	if err != nil {
-		return unsaid("a call is not an object")
+		return err
 	}
-	n := i
-	if index := call.Get("index"); index != nil {
-		if n, err = index.Integer("index", 0, callsMax); err != nil {
-			return unsaid("a call has the number %.20s", index)
+	if begins {
+		if c.ID == "" {
+			c.ID = "toolu_" + strings.TrimPrefix(t.id, "msg_") + "_" + strconv.Itoa(c.Index)
 		}
-	}
-	f, err := call.Get("function").Fields("function")
-	if err != nil {
-		return nil // a custom tool's; none was offered
-	}
-	id, _ := call.Get("id").Text("id") // not there in the later pieces of a call
-	if t.open != "tool" || t.call != n || id != "" && id != t.callID {
-		if t.calls[n] && (id == "" || t.call == n && id == t.callID) {
-			return unsaid("a call goes on after another one began")
-		}
-		if len(t.calls) >= callsMax {
-			return unsaid("more than %d calls", callsMax)
-		}
-		t.call, t.callID, t.calls[n] = n, id, true
-		if id == "" {
-			id = "toolu_" + strings.TrimPrefix(t.id, "msg_") + "_" + strconv.Itoa(n)
-		}
-		name, _ := f.Get("name").Text("name") // a call without a name is the model's mistake, and stays one
-		block := openai.AppendText([]byte(`{"type":"tool_use","id":`), id)
-		block = openai.AppendText(append(block, `,"name":`...), name)
+		block := openai.AppendText([]byte(`{"type":"tool_use","id":`), c.ID)
+		block = openai.AppendText(append(block, `,"name":`...), c.Name)
 		t.begin("tool", append(block, `,"input":{}}`...), openai.HasContent)
 	}
-	if text, err := f.Get("arguments").Text("arguments"); err == nil && text != "" {
-		t.delta("input_json_delta", "partial_json", text)
+	if c.Arguments != "" {
+		t.delta("input_json_delta", "partial_json", c.Arguments)
 	}
 	return nil
 }
@@ -273,7 +194,7 @@ func (t *Translator) end() {
 		return
 	}
 	t.close()
-	data := openai.AppendText([]byte(`{"type":"message_delta","delta":{"stop_reason":`), stopReason(t.stop, len(t.calls) > 0))
+	data := openai.AppendText([]byte(`{"type":"message_delta","delta":{"stop_reason":`), stopReason(t.stop, t.calls.Began()))
 	data = append(data, `,"stop_sequence":null},"usage":{`...)
 	kind := openai.HasFinish | openai.HasContent
 	if t.usage.Known {
@@ -311,7 +232,7 @@ func (t *Translator) whole(c *openai.Chunk) (openai.Chunk, error) {
 func message(c *openai.Chunk) ([]byte, error) {
 	fields, err := object(c.Data)
 	if err != nil {
-		return nil, unsaid("it is not a JSON object")
+		return nil, openai.Unsayable("it is not a JSON object")
 	}
 	var m openai.Fields
 	finish := ""
@@ -327,7 +248,7 @@ func message(c *openai.Chunk) ([]byte, error) {
 		})
 	}
 	if err != nil {
-		return nil, unsaid("its choices are none")
+		return nil, openai.Unsayable("its choices are none")
 	}
 	blocks, called, err := blocksOf(m)
 	if err != nil {
@@ -345,39 +266,28 @@ func message(c *openai.Chunk) ([]byte, error) {
 
 // blocksOf are the blocks of a chat message, with commas between them.
 func blocksOf(m openai.Fields) (blocks []byte, called bool, err error) {
-	err = pieces(m, func(kind, text string) {
+	err = openai.Pieces(m, func(kind openai.Piece, text string) {
 		switch {
 		case text == "":
-		case kind == "thinking":
+		case kind == openai.Reasoning:
 			blocks = append(openai.AppendText(append(comma(blocks), `{"type":"thinking","thinking":`...), text), `,"signature":""}`...)
 		default:
 			blocks = append(openai.AppendText(append(comma(blocks), `{"type":"text","text":`...), text), '}')
 		}
 	})
-	calls := m.Get("tool_calls")
-	if err != nil || calls.Empty() {
-		return blocks, false, err
+	if err != nil {
+		return nil, false, err
 	}
-	err = calls.Elements("tool_calls", func(i int, v openai.Value) error {
-		call, err := v.Fields("tool_calls")
+	err = openai.Calls(m, func(c openai.Call) error {
+		input, err := arguments("arguments", openai.AppendText(nil, c.Arguments))
 		if err != nil {
-			return unsaid("a call is not an object")
+			return openai.Unsayable("a tool is called with arguments that are not a JSON object")
 		}
-		f, err := call.Get("function").Fields("function")
-		if err != nil {
-			return unsaid("a call is none of a function")
+		if c.ID == "" {
+			c.ID = "toolu_" + strconv.Itoa(c.Index)
 		}
-		input, err := arguments("arguments", f.Get("arguments"))
-		if err != nil {
-			return unsaid("a tool is called with arguments that are not a JSON object")
-		}
-		id, _ := call.Get("id").Text("id") // some vendors give none
-		if id == "" {
-			id = "toolu_" + strconv.Itoa(i)
-		}
-		name, _ := f.Get("name").Text("name") // a call without a name is the model's mistake, and stays one
-		blocks = openai.AppendText(append(comma(blocks), `{"type":"tool_use","id":`...), id)
-		blocks = openai.AppendText(append(blocks, `,"name":`...), name)
+		blocks = openai.AppendText(append(comma(blocks), `{"type":"tool_use","id":`...), c.ID)
+		blocks = openai.AppendText(append(blocks, `,"name":`...), c.Name)
 		blocks = append(append(append(blocks, `,"input":`...), input...), '}')
 		called = true
 		return nil

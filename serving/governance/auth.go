@@ -46,8 +46,8 @@ type BudgetConfig struct {
 
 // KeyConfig is one key of the configuration: the key itself or its digest, and what it may do.
 type KeyConfig struct {
-	// Name is for people, in error messages alone.
-	Name string `yaml:"name" json:"name,omitempty" doc:"For people, in error messages alone."`
+	// Name is for people, in error messages and where gates are attached to keys.
+	Name string `yaml:"name" json:"name,omitempty" doc:"For people, in error messages, and where gates are attached to keys."`
 	// Key is the secret, SHA256 its digest in hex; exactly one of them is set.
 	Key    telemetry.Secret `yaml:"key" json:"key,omitempty" doc:"The secret, such as ${TEAM_A_KEY}; or give its sha256."`
 	SHA256 string           `yaml:"sha256" json:"sha256,omitempty" doc:"The digest of the secret, in hex."`
@@ -218,7 +218,7 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 		return nil, errors.New("a floor, cap or rate is out of range")
 	}
 	e.principal = Principal{
-		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
+		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Name: c.Name, Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
 		Caps: Caps{MaxCostUSD: c.MaxCostUSD, MaxLatencyMS: c.MaxLatencyMS}, Allow: c.Allow, Deny: c.Deny, Explore: c.Explore,
 		LogLevel: level, ExpiresAt: c.ExpiresAt,
 		Limits: Limits{RequestsPerMinute: c.RequestsPerMinute, TokensPerMinute: c.TokensPerMinute, Concurrent: c.Concurrent},

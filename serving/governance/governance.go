@@ -71,7 +71,9 @@ type Principal struct {
 	Org  string
 	Team string
 	// KeyID is the beginning of the key's digest in hex. It identifies the key and gives nothing away.
-	KeyID       string
+	KeyID string
+	// Name is what the configuration calls the key, often nothing. It is no identity.
+	Name        string
 	Permissions []Permission
 	// Strategy is the key's default, empty where the configuration's applies.
 	Strategy string

@@ -35,6 +35,8 @@ type Chunk struct {
 	Name    string
 	Counted Usage
 
+	// counted says that Counted was read from the usage.
+	counted            bool
 	id, created, model span
 	choices, usage     span
 	err                span
@@ -42,10 +44,10 @@ type Chunk struct {
 
 // Usage is the usage that the event carries, if any.
 func (c *Chunk) Usage() Usage {
-	if !c.usage.there() {
-		return c.Counted
+	if c.usage.there() && !c.counted {
+		c.Counted, c.counted = ParseUsage(c.usage.of(c.Data)), true
 	}
-	return ParseUsage(c.usage.of(c.Data))
+	return c.Counted
 }
 
 // ErrorObject is the event's error as the vendor wrote it, nil when there is none.

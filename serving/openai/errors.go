@@ -39,6 +39,7 @@ const (
 	UpstreamRateLimited     Code = "upstream_rate_limited"
 	InternalError           Code = "internal_error"
 	UpstreamFailed          Code = "upstream_failed"
+	GateFailed              Code = "gate_failed"
 	Overloaded              Code = "overloaded"
 	StoreUnavailable        Code = "store_unavailable"
 	NoHealthyUpstream       Code = "no_healthy_upstream"
@@ -86,6 +87,7 @@ var codeTable = map[Code]codeRow{
 	UpstreamRateLimited:     {429, typeRate, Unset},
 	InternalError:           {500, typeServer, Unset},
 	UpstreamFailed:          {502, typeServer, Unset},
+	GateFailed:              {502, typeServer, No}, // the arms worth asking were asked; a client's retry pays for all of them again
 	Overloaded:              {503, typeServer, Unset},
 	StoreUnavailable:        {503, typeServer, Unset},
 	NoHealthyUpstream:       {503, typeServer, Unset},

@@ -110,6 +110,8 @@ type Plan struct {
 	Header http.Header
 	// Single allows one attempt and no more (fallback: false).
 	Single bool
+	// MaxAttempts can only lower the pool's own; 0 leaves it.
+	MaxAttempts int
 	// Timeout is the client's own deadline for the whole request; it can only shorten the pool's.
 	Timeout time.Duration
 	// OnAttempt is asked before each attempt and may refuse it, for example because no further hold can be taken. The
@@ -201,6 +203,9 @@ type run struct {
 
 func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	most := r.pool.o.MaxAttempts
+	if r.plan.MaxAttempts > 0 {
+		most = min(most, r.plan.MaxAttempts)
+	}
 	if r.plan.Single {
 		most = 1
 	}

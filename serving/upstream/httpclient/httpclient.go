@@ -94,12 +94,8 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("httpclient: the base URL cannot be parsed")
 	}
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout}
-	if !o.AllowPrivate && !isLocalName(u.Hostname()) {
-		dialer.Control = refusePrivate
-	}
 	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(o.Secret), transport: &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            Dialer(u.Hostname(), o.AllowPrivate, o.ConnectTimeout).DialContext,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // a compressed stream arrives in lumps
@@ -118,6 +114,16 @@ func (c *Client) Close() error {
 
 // Redact removes the secret from a vendor's words.
 func (c *Client) Redact(s string) string { return c.redactor.Redact(s) }
+
+// Dialer connects to a configured host. No answer of a name server leads it into a private network, unless that is allowed
+// or the host is itself an address or localhost.
+func Dialer(host string, allowPrivate bool, timeout time.Duration) *net.Dialer {
+	d := &net.Dialer{Timeout: timeout}
+	if !allowPrivate && !isLocalName(host) {
+		d.Control = refusePrivate
+	}
+	return d
+}
 
 // isLocalName reports whether the configured host is itself an address or localhost.
 func isLocalName(host string) bool {

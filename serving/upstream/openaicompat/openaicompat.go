@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/responses"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/httpclient"
@@ -24,6 +25,8 @@ type Options struct {
 	Key telemetry.Secret
 	// Header is sent with every call, for vendors that want an organization or a project named.
 	Header http.Header
+	// Responses says that the vendor speaks the Responses API beside chat.
+	Responses bool
 	// AllowPrivate, ConnectTimeout and AnswerMax are those of httpclient.Options.
 	AllowPrivate   bool
 	ConnectTimeout time.Duration
@@ -58,13 +61,27 @@ func New(o Options) (*Provider, error) {
 // Close frees idle connections.
 func (p *Provider) Close() error { return p.client.Close() }
 
+// Speaks reports whether the vendor can be asked in a dialect.
+func (p *Provider) Speaks(d openai.Dialect) bool {
+	return d == openai.Chat || d == openai.Responses && p.o.Responses
+}
+
+// Lacks is empty: chat is what the vendor speaks.
+func (p *Provider) Lacks([]byte) string { return "" }
+
 // Stream makes one call.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
-	a, err := p.client.Post(ctx, &httpclient.Call{Path: "/chat/completions", Header: p.header(r), Body: r.Body, Stream: r.Stream})
+	path := "/chat/completions"
+	s := &stream{p: p}
+	if r.Dialect == openai.Responses {
+		path, s.reader = "/responses", &responses.Reader{}
+	}
+	a, err := p.client.Post(ctx, &httpclient.Call{Path: path, Header: p.header(r), Body: r.Body, Stream: r.Stream})
 	if err != nil {
 		return nil, err
 	}
-	return &stream{p: p, answer: a}, nil
+	s.answer = a
+	return s, nil
 }
 
 func (p *Provider) header(r *upstream.Request) http.Header {
@@ -85,6 +102,7 @@ func (p *Provider) header(r *upstream.Request) http.Header {
 type stream struct {
 	p        *Provider
 	answer   *httpclient.Answer
+	reader   *responses.Reader // nil for chat
 	began    bool
 	finished bool // a finish_reason was seen
 	done     bool
@@ -106,7 +124,11 @@ func (s *stream) Next() (upstream.Event, error) {
 		return upstream.Event{}, err
 	}
 	if ev.Kind.Has(openai.HasError) {
-		return upstream.Event{}, upstream.ClassifyObject(ev.ErrorObject(), s.p.client.Redact)
+		object := ev.ErrorObject()
+		if s.reader != nil {
+			object = responses.ErrorObject(ev.Data)
+		}
+		return upstream.Event{}, upstream.ClassifyObject(object, s.p.client.Redact)
 	}
 	s.began = true
 	s.finished = s.finished || ev.Kind.Has(openai.HasFinish)
@@ -120,6 +142,13 @@ func (s *stream) whole() (upstream.Event, error) {
 	body, err := s.answer.Whole()
 	if err != nil {
 		return upstream.Event{}, err
+	}
+	if s.reader != nil {
+		ev, err := s.reader.Whole(body)
+		if err != nil {
+			return ev, httpclient.BadAnswer("the answer is not one of the Responses API")
+		}
+		return ev, nil
 	}
 	ev, err := openai.ParseChunk(body)
 	if err != nil || ev.Kind == openai.IsDone {
@@ -143,7 +172,7 @@ func (s *stream) event() (upstream.Event, error) {
 	case err != nil:
 		return upstream.Event{}, err
 	}
-	ev, err := openai.ParseChunk(raw.Data)
+	ev, err := s.parse(raw.Data)
 	if err != nil && raw.Unterminated {
 		return upstream.Event{}, httpclient.Broken(io.ErrUnexpectedEOF)
 	}
@@ -151,6 +180,13 @@ func (s *stream) event() (upstream.Event, error) {
 		return upstream.Event{}, httpclient.BadAnswer("an event is not a JSON object")
 	}
 	return ev, nil
+}
+
+func (s *stream) parse(data []byte) (upstream.Event, error) {
+	if s.reader != nil {
+		return s.reader.Event(data)
+	}
+	return openai.ParseChunk(data)
 }
 
 // Close ends the call.

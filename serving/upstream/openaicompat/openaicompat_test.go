@@ -22,6 +22,17 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestResponses(t *testing.T) {
+	upstreamtest.RunResponses(t, func(baseURL string) upstream.Provider {
+		p, err := New(Options{BaseURL: baseURL + "/v1", Key: upstreamtest.Key, Responses: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Close() })
+		return p
+	})
+}
+
 func TestConnectError(t *testing.T) {
 	p, err := New(Options{BaseURL: "http://127.0.0.1:1"})
 	if err != nil {

@@ -57,7 +57,15 @@ func (s *suite) cuts(t *testing.T) {
 }
 
 // native reports whether the provider is asked in the vendor's own dialect, so that nothing is said anew.
-func (s *suite) native() bool { return (s.v == chatVendor) == (s.asked != openai.Messages) }
+func (s *suite) native() bool {
+	switch s.v {
+	case messagesVendor:
+		return s.asked == openai.Messages
+	case geminiVendor, converseVendor:
+		return false
+	}
+	return true
+}
 
 // stall: the caller's deadline ends a wait, before and after the headers.
 func (s *suite) stall(t *testing.T) {

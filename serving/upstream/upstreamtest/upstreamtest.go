@@ -112,8 +112,11 @@ func (s *suite) ask(t *testing.T, stream bool, script http.HandlerFunc) ([]seen,
 
 func (s *suite) request(stream bool) *upstream.Request {
 	r := &upstream.Request{Arm: arm, Body: []byte(requestBody), Stream: stream, Dialect: s.asked}
-	if s.asked == openai.Messages {
+	switch s.asked {
+	case openai.Messages:
 		r.Body = []byte(messagesBody)
+	case openai.Responses:
+		r.Body = []byte(responsesBody)
 	}
 	return r
 }

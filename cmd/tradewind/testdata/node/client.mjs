@@ -19,6 +19,10 @@ for await (const chunk of stream) {
   streamUsage = chunk.usage?.completion_tokens ?? streamUsage;
 }
 
+const response = await client.responses.create({ model: "sim/middle", input: "What is 17 times 23?" });
+const responseStream = client.responses.stream({ model: "sim/middle", input: "What is 17 times 23?" });
+const responseStreamed = await responseStream.finalResponse();
+
 const models = [];
 for await (const m of client.models.list()) models.push(m.id);
 
@@ -42,4 +46,8 @@ console.log(JSON.stringify({
   Models: models,
   ErrorCode: error?.code,
   ErrorStatus: error?.status,
+  Response: response.output_text,
+  ResponseStreamed: responseStreamed.output[0].content[0].text, // the client adds output_text only to whole answers
+  ResponseModel: response.model,
+  ResponseTokens: response.usage.output_tokens,
 }));

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/responses"
 )
 
 func main() {
@@ -30,6 +31,9 @@ type report struct {
 	Models                     []string
 	ErrorCode                  string
 	ErrorStatus                int
+	// Response and ResponseStreamed are the same question through the Responses API, whole and streamed.
+	Response, ResponseStreamed, ResponseModel string
+	ResponseTokens                            int64
 }
 
 // run uses the client as its own quickstart does; base URL and key come from the environment.
@@ -62,6 +66,9 @@ func run(ctx context.Context) error {
 	}
 	r.Streamed, r.StreamModel, r.StreamUsage = acc.Choices[0].Message.Content, acc.Model, acc.Usage.CompletionTokens
 
+	if err := r.responses(ctx, &client); err != nil {
+		return err
+	}
 	models, err := client.Models.List(ctx)
 	if err != nil {
 		return fmt.Errorf("models: %w", err)
@@ -78,4 +85,22 @@ func run(ctx context.Context) error {
 	}
 	r.ErrorCode, r.ErrorStatus = apiErr.Code, apiErr.StatusCode
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+func (r *report) responses(ctx context.Context, client *openai.Client) error {
+	ask := responses.ResponseNewParams{
+		Model: "sim/middle", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String("What is 17 times 23?")},
+	}
+	answer, err := client.Responses.New(ctx, ask)
+	if err != nil {
+		return fmt.Errorf("response: %w", err)
+	}
+	r.Response, r.ResponseModel, r.ResponseTokens = answer.OutputText(), answer.Model, answer.Usage.OutputTokens
+	stream := client.Responses.NewStreaming(ctx, ask)
+	for stream.Next() {
+		if e := stream.Current(); e.Type == "response.completed" {
+			r.ResponseStreamed = e.AsResponseCompleted().Response.OutputText()
+		}
+	}
+	return stream.Err()
 }
