@@ -8,8 +8,6 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
-	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
-	"github.com/tradewind-llm/tradewind/serving/upstream/openaicompat"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
 )
 
@@ -30,22 +28,6 @@ type fleet struct {
 	made map[string]vendorOptions
 }
 
-// vendorOptions is all that a provider is made of.
-type vendorOptions struct {
-	protocol, baseURL string
-	key               telemetry.Secret
-	allowPrivate      bool
-	// responses says that it speaks the Responses API beside chat.
-	responses bool
-}
-
-func (o *vendorOptions) provider() (upstream.Provider, error) {
-	if o.protocol == catalog.ProtocolAnthropic {
-		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
-	}
-	return openaicompat.New(openaicompat.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate, Responses: o.responses})
-}
-
 // assemble lists the arms of every provider that has a key in the environment or stands in the configuration, at the
 // prices of the day. Without any it is the simulated arms. A provider that an earlier fleet has made of the same
 // options keeps its connections.
@@ -61,6 +43,9 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	f.catalog = known.On(now)
 	configured := withVendors(c.Providers, getenv)
 	for i := range configured {
+		if i >= len(c.Providers) && !f.knows(configured[i].Name) {
+			continue // a key alone says nothing of models that the catalog does not know either
+		}
 		if err := f.add(&configured[i], before); err != nil {
 			return nil, err
 		}
@@ -93,8 +78,9 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 		key := firstSet(getenv, v.KeyVars)
 		i := slices.IndexFunc(all, func(p providerConfig) bool { return p.Name == v.Name })
 		if i < 0 {
-			if key != "" {
-				all = append(all, providerConfig{Name: v.Name, Type: v.Protocol(), BaseURL: v.BaseURL, APIKey: key})
+			p := providerConfig{Name: v.Name, Type: v.Protocol(), BaseURL: v.BaseURL, APIKey: key}
+			if p.fromEnvironment(getenv) {
+				all = append(all, p)
 			}
 			continue
 		}
@@ -107,8 +93,14 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 		if all[i].APIKey == "" {
 			all[i].APIKey = key
 		}
+		all[i].fromEnvironment(getenv)
 	}
 	return all
+}
+
+// knows reports whether the catalog has an arm of a provider that can be served.
+func (f *fleet) knows(provider string) bool {
+	return slices.ContainsFunc(f.catalog.Arms(), func(a catalog.Arm) bool { return a.ID.Provider() == provider && !a.Deprecated && a.Prices.Known })
 }
 
 // catalog lays the configuration's file of facts, and then its models, over what is known.
@@ -157,8 +149,8 @@ func (f *fleet) simulate(before *fleet) error {
 
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
 func (f *fleet) add(p *providerConfig, before *fleet) error {
-	o := vendorOptions{protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai"}
-	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey), o
+	o := p.options()
+	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey, p.SecretAccessKey, p.SessionToken), o
 	if before != nil && before.providers[p.Name] != nil && before.made[p.Name] == o {
 		f.providers[p.Name] = before.providers[p.Name]
 	} else {

@@ -181,6 +181,10 @@ func (x *examination) providers(ctx context.Context, all []providerConfig) {
 	client := &http.Client{Timeout: probeTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for i := range all {
 		p := &all[i]
+		if p.Type == catalog.ProtocolBedrock { // its runtime lists no models, and who may call is Amazon's to say
+			x.add("providers", levelOK, "", "%s is not asked before the first request", p.Name)
+			continue
+		}
 		if p.APIKey == "" {
 			x.add("providers", levelWarn, "set api_key, unless it asks for none", "%s has no key", p.Name)
 		}
@@ -189,9 +193,7 @@ func (x *examination) providers(ctx context.Context, all []providerConfig) {
 			x.add("providers", levelFail, "correct its base_url", "%s cannot be asked", p.Name)
 			continue
 		}
-		if p.APIKey != "" {
-			req.Header.Set("Authorization", "Bearer "+p.APIKey.Reveal())
-		}
+		p.authorize(req.Header)
 		resp, err := client.Do(req)
 		if err != nil {
 			x.add("providers", levelFail, "check its base_url, the network and the proxy", "%s cannot be reached at %s: %v", p.Name, p.BaseURL, errors.Unwrap(err))

@@ -41,10 +41,11 @@ func TestDefault(t *testing.T) {
 		t.Errorf("%d arms of %d providers, want 250 of 12", usable, len(providers))
 	}
 	for _, p := range Providers() {
-		if !strings.HasPrefix(p.BaseURL, "https://") || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
+		own := p.Protocol() == ProtocolAzure || p.Protocol() == ProtocolBedrock // which have no address for all
+		if !strings.HasPrefix(p.BaseURL, "https://") && !own || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
 			t.Errorf("provider %+v", p)
 		}
-		if providers[p.Name] == 0 && p.Name != "openrouter" {
+		if providers[p.Name] == 0 && p.Name != "openrouter" && p.Name != "perplexity" {
 			t.Errorf("no arm of %s", p.Name)
 		}
 	}

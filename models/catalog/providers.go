@@ -4,12 +4,18 @@ package catalog
 const (
 	ProtocolOpenAI    = "openai"
 	ProtocolAnthropic = "anthropic"
+	ProtocolGoogle    = "google"
+	ProtocolBedrock   = "bedrock"
+	ProtocolAzure     = "azure"
 )
 
 // Protocol is what the vendor speaks.
 func (p *Provider) Protocol() string {
-	if p.Name == ProtocolAnthropic {
-		return ProtocolAnthropic
+	switch p.Name {
+	case "anthropic", "google", "azure":
+		return p.Name
+	case "amazon-bedrock":
+		return ProtocolBedrock
 	}
 	return ProtocolOpenAI
 }
@@ -24,8 +30,9 @@ type Provider struct {
 	OutputCap string
 }
 
-// Providers returns the known vendors. A base URL ends where /chat/completions or /messages is appended.
-// Vendors of which the catalog has arms and this list no address (Azure, Bedrock, Vertex AI) need one of their user's own.
+// Providers returns the known vendors. A base URL ends where /chat/completions, /messages or /models is appended. Azure has
+// an address for each of its users, and Bedrock one for each region. Vertex AI, of which the catalog has arms, is not here:
+// its protocol is not spoken.
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
@@ -41,7 +48,7 @@ func Providers() []Provider {
 		{"deepinfra", "https://api.deepinfra.com/v1/openai", []string{"DEEPINFRA_API_KEY"}, ""},
 		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}, ""},
 		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}, ""},
-		{"google", "https://generativelanguage.googleapis.com/v1beta/openai", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
+		{"google", "https://generativelanguage.googleapis.com/v1beta", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
 		{"alibaba", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", []string{"DASHSCOPE_API_KEY"}, ""},
 		{"cohere", "https://api.cohere.ai/compatibility/v1", []string{"COHERE_API_KEY"}, ""},
 		{"minimax", "https://api.minimax.io/v1", []string{"MINIMAX_API_KEY"}, ""},
@@ -49,6 +56,9 @@ func Providers() []Provider {
 		{"upstage", "https://api.upstage.ai/v1/solar", []string{"UPSTAGE_API_KEY"}, ""},
 		{"xiaomi", "https://api.xiaomimimo.com/v1", []string{"XIAOMI_API_KEY"}, ""},
 		{"inception", "https://api.inceptionlabs.ai/v1", []string{"INCEPTION_API_KEY"}, ""},
+		{"amazon-bedrock", "", []string{"AWS_BEARER_TOKEN_BEDROCK"}, ""},
+		{"azure", "", []string{"AZURE_API_KEY"}, "max_completion_tokens"},
+		{"perplexity", "https://api.perplexity.ai", []string{"PERPLEXITY_API_KEY"}, ""},
 		{"openrouter", "https://openrouter.ai/api/v1", []string{"OPENROUTER_API_KEY"}, ""},
 	}
 }

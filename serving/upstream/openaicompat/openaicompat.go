@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -27,6 +28,10 @@ type Options struct {
 	Header http.Header
 	// Responses says that the vendor speaks the Responses API beside chat.
 	Responses bool
+	// Azure sends the key as api-key. Its dated API, chosen by an APIVersion, has the model's name in the path: BaseURL ends
+	// in /openai then, and in /openai/v1 otherwise.
+	Azure      bool
+	APIVersion string
 	// AllowPrivate, ConnectTimeout and AnswerMax are those of httpclient.Options.
 	AllowPrivate   bool
 	ConnectTimeout time.Duration
@@ -76,7 +81,12 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 	if r.Dialect == openai.Responses {
 		path, s.reader = "/responses", &responses.Reader{}
 	}
-	a, err := p.client.Post(ctx, &httpclient.Call{Path: path, Header: p.header(r), Body: r.Body, Stream: r.Stream})
+	call := &httpclient.Call{Path: path, Header: p.header(r), Body: r.Body, Stream: r.Stream}
+	if p.o.APIVersion != "" {
+		call.Path = "/deployments/" + url.PathEscape(r.Arm.ID.Model()) + path
+		call.Query = "api-version=" + url.QueryEscape(p.o.APIVersion)
+	}
+	a, err := p.client.Post(ctx, call)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +102,11 @@ func (p *Provider) header(r *upstream.Request) http.Header {
 		}
 	}
 	delete(h, "Authorization")
-	if key := p.o.Key.Reveal(); key != "" {
+	switch key := p.o.Key.Reveal(); {
+	case key == "":
+	case p.o.Azure:
+		h["Api-Key"] = []string{key}
+	default:
 		h["Authorization"] = []string{"Bearer " + key}
 	}
 	return h

@@ -3,10 +3,14 @@ package openaicompat
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/upstreamtest"
 )
@@ -53,5 +57,42 @@ func TestValidate(t *testing.T) {
 		} else if strings.Contains(err.Error(), "pw") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: the error tells it: %v", base, err)
 		}
+	}
+}
+
+// TestAzure: the key in a header of its own, and for the dated API the model in the path; a first event that holds only
+// what a filter made of the prompt is no answer.
+func TestAzure(t *testing.T) {
+	var got *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, `data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{}}]}`+"\n\n"+
+			`data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null,"content_filter_results":{}}]}`+"\n\n"+
+			`data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+"\n\ndata: [DONE]\n\n")
+	}))
+	defer server.Close()
+	for _, test := range []struct{ base, version, want string }{
+		{"/openai/v1", "", "/openai/v1/chat/completions"},
+		{"/openai", "2024-10-21", "/openai/deployments/my%20gpt%2F5/chat/completions?api-version=2024-10-21"},
+	} {
+		p, err := New(Options{BaseURL: server.URL + test.base, Key: "z", Azure: true, APIVersion: test.version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.Stream(t.Context(), &upstream.Request{Arm: &catalog.Arm{ID: "azure/my gpt/5"}, Body: []byte(`{}`), Stream: true, Header: http.Header{"Authorization": {"forged"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.RequestURI != test.want || got.Header.Get("Api-Key") != "z" || got.Header.Get("Authorization") != "" {
+			t.Errorf("the server got %s with headers %v, want %s", got.RequestURI, got.Header, test.want)
+		}
+		for i, want := range []openai.Kind{0, openai.HasContent, openai.HasFinish, openai.IsDone} {
+			if ev, err := s.Next(); err != nil || ev.Kind != want {
+				t.Errorf("event %d: kind %b, error %v, want %b", i, ev.Kind, err, want)
+			}
+		}
+		s.Close()
+		p.Close()
 	}
 }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"cmp"
+	"net/http"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
+	"github.com/tradewind-llm/tradewind/serving/upstream/bedrock"
+	"github.com/tradewind-llm/tradewind/serving/upstream/google"
+	"github.com/tradewind-llm/tradewind/serving/upstream/openaicompat"
+)
+
+// This file knows what the vendors' protocols differ in before the first request: what a provider is made of.
+
+// vendorOptions is all that a provider is made of.
+type vendorOptions struct {
+	protocol, baseURL string
+	key               telemetry.Secret
+	allowPrivate      bool
+	// responses says that it speaks the Responses API beside chat.
+	responses bool
+	// apiVersion is Azure's; the rest is Amazon's.
+	apiVersion              string
+	region, accessKey       string
+	secretKey, sessionToken telemetry.Secret
+}
+
+func (p *providerConfig) options() vendorOptions {
+	return vendorOptions{
+		protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai",
+		apiVersion: p.APIVersion, region: p.Region, accessKey: p.AccessKeyID, secretKey: p.SecretAccessKey, sessionToken: p.SessionToken,
+	}
+}
+
+func (o *vendorOptions) provider() (upstream.Provider, error) {
+	switch o.protocol {
+	case catalog.ProtocolAnthropic:
+		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	case catalog.ProtocolGoogle:
+		return google.New(google.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	case catalog.ProtocolBedrock:
+		return bedrock.New(bedrock.Options{
+			Region: o.region, Token: o.key, AccessKey: o.accessKey, SecretKey: o.secretKey, SessionToken: o.sessionToken, BaseURL: o.baseURL, AllowPrivate: o.allowPrivate,
+		})
+	}
+	return openaicompat.New(openaicompat.Options{
+		BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate, Responses: o.responses, Azure: o.protocol == catalog.ProtocolAzure, APIVersion: o.apiVersion,
+	})
+}
+
+// fromEnvironment fills in what the variables of a cloud say beside the key, and reports whether all that is needed to
+// serve the vendor is there. Azure's variables do not say which models somebody has deployed.
+func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
+	switch p.Type {
+	case catalog.ProtocolBedrock:
+		p.Region = cmp.Or(p.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"))
+		if p.APIKey == "" && p.AccessKeyID == "" && p.SecretAccessKey == "" {
+			p.AccessKeyID, p.SecretAccessKey = getenv("AWS_ACCESS_KEY_ID"), telemetry.Secret(getenv("AWS_SECRET_ACCESS_KEY"))
+			p.SessionToken = telemetry.Secret(getenv("AWS_SESSION_TOKEN"))
+		}
+		return p.APIKey != "" || p.Region != "" && p.AccessKeyID != "" && p.SecretAccessKey != ""
+	case catalog.ProtocolAzure:
+		if p.BaseURL != "" {
+			return false
+		}
+		p.APIVersion = cmp.Or(p.APIVersion, getenv("AZURE_API_VERSION"))
+		if p.BaseURL = strings.TrimSuffix(getenv("AZURE_API_BASE"), "/"); p.BaseURL != "" && !strings.Contains(p.BaseURL, "/openai") {
+			if p.BaseURL += "/openai"; p.APIVersion == "" {
+				p.BaseURL += "/v1"
+			}
+		}
+		return false
+	}
+	return p.APIKey != ""
+}
+
+// authorize adds the key to a request for the vendor's list of models.
+func (p *providerConfig) authorize(h http.Header) {
+	key := p.APIKey.Reveal()
+	if key == "" {
+		return
+	}
+	switch p.Type {
+	case catalog.ProtocolGoogle:
+		h.Set("X-Goog-Api-Key", key)
+	case catalog.ProtocolAzure:
+		h.Set("Api-Key", key)
+	default:
+		h.Set("Authorization", "Bearer "+key)
+	}
+}
