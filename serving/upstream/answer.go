@@ -208,9 +208,9 @@ func (f *Failure) Wire() *openai.Error {
 		e = openai.NewError(openai.NoHealthyUpstream, "no provider is available")
 		e.RetryAfter = f.RetryAfter
 		return e
-	case last.Class == BadRequest || last.Class == Unsayable || last.Class == ContentPolicy || last.Class == ContextLength:
+	case last.Class == BadRequest || last.Class == ContentPolicy || last.Class == ContextLength || f.all(Unsayable):
 		return last.Wire()
-	case f.allRateLimited():
+	case f.all(RateLimited):
 		e = openai.NewError(openai.UpstreamRateLimited, "every provider is rate-limited")
 		e.RetryAfter = f.shortestWait()
 	default:
@@ -285,9 +285,10 @@ func (a *Attempt) Outcome() string {
 	return "ok"
 }
 
-func (f *Failure) allRateLimited() bool {
+// all reports whether every attempt failed in this way.
+func (f *Failure) all(c Class) bool {
 	for _, a := range f.Attempts {
-		if a.Err == nil || a.Err.Class != RateLimited {
+		if a.Err == nil || a.Err.Class != c {
 			return false
 		}
 	}

@@ -186,6 +186,7 @@ func TestFailover(t *testing.T) {
 		{"context length", fails(ContextLength), []int{1, 1}, 1},
 		{"content policy", fails(ContentPolicy), []int{1, 0}, 1},
 		{"bad request", fails(BadRequest), []int{1, 0}, 1},
+		{"unsayable", fails(Unsayable), []int{1, 1}, 1},
 		{"bad answer", fails(BadAnswer), []int{1, 1}, 2},
 		{"empty", step{events: nil}, []int{1, 1}, 2},
 		{"role only", step{events: []string{roleChunk, finishChunk, "[DONE]"}}, []int{1, 1}, 2},
@@ -393,16 +394,18 @@ func TestEjection(t *testing.T) {
 
 // TestBadRequestsBlameNobody: a client cannot open a breaker (pain 22).
 func TestBadRequestsBlameNobody(t *testing.T) {
-	w := newWorld(t, Options{}, []step{fails(BadRequest)})
-	for range 20 {
-		_, _, err := w.ask(t, t.Context(), w.plan())
-		var f *Failure
-		if !errors.As(err, &f) || f.Wire().Status != 400 {
-			t.Fatalf("got %v, want the vendor's 400", err)
+	for _, class := range []Class{BadRequest, Unsayable} {
+		w := newWorld(t, Options{}, []step{fails(class)})
+		for range 20 {
+			_, _, err := w.ask(t, t.Context(), w.plan())
+			var f *Failure
+			if !errors.As(err, &f) || f.Wire().Status != 400 {
+				t.Fatalf("%s: got %v, want the vendor's 400", class, err)
+			}
 		}
-	}
-	if l := w.pool.Snapshot("a/m"); l.Ejected || l.Availability != 1 {
-		t.Errorf("got %+v, want a healthy arm", l)
+		if l := w.pool.Snapshot("a/m"); l.Ejected || l.Availability != 1 {
+			t.Errorf("%s: got %+v, want a healthy arm", class, l)
+		}
 	}
 }
 
@@ -434,6 +437,8 @@ func TestWire(t *testing.T) {
 		{Failure{Attempts: []Attempt{limited(9 * time.Second), limited(4 * time.Second)}}, 429, openai.UpstreamRateLimited},
 		{Failure{Attempts: []Attempt{{Err: &Error{Class: BadRequest, Status: 422, Code: "odd", Message: "m"}}}}, 422, "odd"},
 		{Failure{Attempts: []Attempt{{Err: &Error{Class: ContextLength, Status: 413}}}}, 400, openai.ContextLengthExceeded},
+		{Failure{Attempts: []Attempt{{Err: &Error{Class: Unsayable, Status: 400}}}}, 400, openai.InvalidRequest},
+		{Failure{Attempts: []Attempt{{Err: &Error{Class: Server, Status: 503}}, {Err: &Error{Class: Unsayable, Status: 400}}}}, 502, openai.UpstreamFailed},
 		{Failure{Attempts: []Attempt{{Err: &Error{Class: ContentPolicy}}}}, 400, openai.ContentFilter},
 		{Failure{Attempts: []Attempt{{Err: &Error{Class: Auth, Status: 401, Message: "key"}}}}, 502, openai.UpstreamFailed},
 		{Failure{Cause: errDeadline}, 504, openai.Timeout},

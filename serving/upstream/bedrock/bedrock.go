@@ -1,6 +1,6 @@
 // Package bedrock calls Amazon Bedrock's Converse API, whole and streamed.
 //
-// Requests are said in Converse and answers in chat. What Converse cannot be told (DESIGN.md lists it) is a field that
+// Requests are said in Converse and answers in chat. What Converse cannot be told (DESIGN.md of chatform lists it) is a field that
 // Lacks names, or an error of class Unsayable where only some models cannot be told it; nothing is dropped. Requests are
 // signed, and streams are framed, by Amazon's own SDK; of it no client is used, because a call is a POST like any other. It
 // makes one attempt a call and leaves everything else to upstream.Pool.

@@ -148,7 +148,7 @@ func (r *Request) assistant(param string, fields openai.Fields) (err error) {
 		return err
 	}
 	if v := fields.Get("refusal"); !v.Empty() {
-		if _, err := v.Text(param + ".refusal"); err != nil {
+		if err := isText(v, param+".refusal"); err != nil {
 			return err
 		}
 		t.Parts = append(t.Parts, Part{Text: v, Param: param + ".refusal"})
@@ -164,6 +164,15 @@ func (r *Request) assistant(param string, fields openai.Fields) (err error) {
 		}
 	}
 	return r.only(param, fields, "role", "content", "cache_control", "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details")
+}
+
+// isText refuses what is no string, without making a copy of what is one.
+func isText(v openai.Value, param string) error {
+	if v.IsText() {
+		return nil
+	}
+	_, err := v.Text(param)
+	return err
 }
 
 // details reads thoughts in the form that OpenRouter gave them.
@@ -198,7 +207,7 @@ func (r *Request) call(param string, v openai.Value) (Call, error) {
 	if err != nil {
 		return c, err
 	}
-	if _, err := c.Name.Text(param + ".function.name"); err != nil {
+	if err := isText(c.Name, param+".function.name"); err != nil {
 		return c, err
 	}
 	r.names[id] = c.Name
@@ -307,7 +316,7 @@ func (r *Request) part(param string, v openai.Value, media bool) (Part, error) {
 	switch {
 	case kind == "text" || kind == "refusal":
 		p.Text = fields.Get(kind)
-		_, err = p.Text.Text(param + "." + kind)
+		err = isText(p.Text, param+"."+kind)
 	case kind == "image_url" && media:
 		err = r.image(&p, fields.Get(kind))
 	case kind == "input_audio" && media:
@@ -388,7 +397,7 @@ func (r *Request) file(p *Part, v openai.Value) error {
 		return r.Unsayable(param, "it must hold its data as data:TYPE;base64")
 	}
 	if p.Name != nil {
-		if _, err := p.Name.Text(param + ".filename"); err != nil {
+		if err := isText(p.Name, param+".filename"); err != nil {
 			return err
 		}
 	}

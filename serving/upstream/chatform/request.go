@@ -164,8 +164,7 @@ func (r *Request) stop(v openai.Value) error {
 	}
 	return v.Elements("stop", func(i int, v openai.Value) error {
 		r.Stop = append(r.Stop, v)
-		_, err := v.Text(openai.Path("stop", i, ""))
-		return err
+		return isText(v, openai.Path("stop", i, ""))
 	})
 }
 
@@ -272,7 +271,7 @@ func (r *Request) tools(v openai.Value) error {
 		}
 		t := Tool{Name: f.Get("name"), Description: f.Get("description"), Schema: f.Get("parameters"), Param: param}
 		for _, text := range []openai.Field{{Name: "name", Value: t.Name}, {Name: "description", Value: t.Description}} {
-			if _, err := text.Value.Text(param + ".function." + text.Name); err != nil && (text.Value != nil || text.Name == "name") {
+			if err := isText(text.Value, param+".function."+text.Name); err != nil && (text.Value != nil || text.Name == "name") {
 				return err
 			}
 		}
@@ -313,8 +312,7 @@ func (r *Request) toolChoice(v openai.Value) error {
 			return err
 		}
 		r.ToolChoice = ToolChoice{Mode: "function", Name: f.Get("name")}
-		_, err = r.ToolChoice.Name.Text("tool_choice.function.name")
-		return err
+		return isText(r.ToolChoice.Name, "tool_choice.function.name")
 	}
 	return r.Unsayable("tool_choice", "it must be none, auto, required or a function")
 }

@@ -1,6 +1,6 @@
 // Package google calls Google's Gemini API, generateContent and streamGenerateContent.
 //
-// Requests are said in Google's dialect and answers in chat. What Gemini cannot be told (DESIGN.md lists it) is a field
+// Requests are said in Google's dialect and answers in chat. What Gemini cannot be told (DESIGN.md of chatform lists it) is a field
 // that Lacks names, or an error of class Unsayable where only some models cannot be told it; nothing is dropped. It makes
 // one attempt a call and leaves everything else to upstream.Pool. Vertex AI, whose credentials are others, is not spoken to.
 package google

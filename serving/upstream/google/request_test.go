@@ -221,3 +221,40 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkLacks is what a request costs that might be Gemini's, wherever it goes: an agent's, with 30 tools and 40 messages.
+// Decode is what reading the same request costs.
+func BenchmarkLacks(b *testing.B) {
+	var body strings.Builder
+	body.WriteString(`{"model":"auto","messages":[{"role":"system","content":"` + strings.Repeat("Be careful. ", 1000) + `"}`)
+	for range 20 {
+		body.WriteString(`,{"role":"user","content":"` + strings.Repeat("What is this? ", 100) + `"},{"role":"assistant","content":"` + strings.Repeat("Something. ", 100) + `"}`)
+	}
+	body.WriteString(`,{"role":"user","content":"go on"}],"tools":[`)
+	for i := range 30 {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		body.WriteString(`{"type":"function","function":{"name":"f","description":"` + strings.Repeat("It does it. ", 40) + `","parameters":{"type":"object","properties":{"a":{"type":"string"},"b":{"type":"array","items":{"type":"integer"}}}}}}`)
+	}
+	body.WriteString(`]}`)
+	chat, p := []byte(body.String()), &Provider{}
+	b.Run("Lacks", func(b *testing.B) {
+		b.SetBytes(int64(len(chat)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if field := p.Lacks(chat); field != "" {
+				b.Fatal(field)
+			}
+		}
+	})
+	b.Run("Decode", func(b *testing.B) {
+		b.SetBytes(int64(len(chat)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := openai.Decode(chat, openai.DecodeOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
