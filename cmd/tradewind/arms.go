@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
+	"github.com/tradewind-llm/tradewind/serving/upstream/bedrock"
+	"github.com/tradewind-llm/tradewind/serving/upstream/google"
 	"github.com/tradewind-llm/tradewind/serving/upstream/openaicompat"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
 )
@@ -37,11 +40,34 @@ type vendorOptions struct {
 	allowPrivate      bool
 	// responses says that it speaks the Responses API beside chat.
 	responses bool
+	aws       awsOptions
+}
+
+// awsOptions are what Amazon's own programs read of the environment.
+type awsOptions struct {
+	region, accessKey       string
+	secretKey, sessionToken telemetry.Secret
+}
+
+func awsFrom(getenv func(string) string) awsOptions {
+	return awsOptions{
+		region: cmp.Or(getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION")), accessKey: getenv("AWS_ACCESS_KEY_ID"),
+		secretKey: telemetry.Secret(getenv("AWS_SECRET_ACCESS_KEY")), sessionToken: telemetry.Secret(getenv("AWS_SESSION_TOKEN")),
+	}
 }
 
 func (o *vendorOptions) provider() (upstream.Provider, error) {
-	if o.protocol == catalog.ProtocolAnthropic {
+	switch o.protocol {
+	case catalog.ProtocolAnthropic:
 		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	case catalog.ProtocolGoogle:
+		return google.New(google.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	case catalog.ProtocolBedrock:
+		b := bedrock.Options{Region: o.aws.region, BaseURL: o.baseURL, Token: o.key, AllowPrivate: o.allowPrivate}
+		if o.key == "" {
+			b.AccessKey, b.SecretKey, b.SessionToken = o.aws.accessKey, o.aws.secretKey, o.aws.sessionToken
+		}
+		return bedrock.New(b)
 	}
 	return openaicompat.New(openaicompat.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate, Responses: o.responses})
 }
@@ -61,7 +87,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	f.catalog = known.On(now)
 	configured := withVendors(c.Providers, getenv)
 	for i := range configured {
-		if err := f.add(&configured[i], before); err != nil {
+		if err := f.add(&configured[i], getenv, before); err != nil {
 			return nil, err
 		}
 	}
@@ -156,9 +182,14 @@ func (f *fleet) simulate(before *fleet) error {
 }
 
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
-func (f *fleet) add(p *providerConfig, before *fleet) error {
+func (f *fleet) add(p *providerConfig, getenv func(string) string, before *fleet) error {
 	o := vendorOptions{protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai"}
-	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey), o
+	f.secrets = append(f.secrets, p.APIKey)
+	if p.Type == catalog.ProtocolBedrock {
+		o.aws = awsFrom(getenv)
+		f.secrets = append(f.secrets, o.aws.secretKey, o.aws.sessionToken)
+	}
+	f.made[p.Name] = o
 	if before != nil && before.providers[p.Name] != nil && before.made[p.Name] == o {
 		f.providers[p.Name] = before.providers[p.Name]
 	} else {

@@ -59,10 +59,10 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 }
 
 // providerConfig is one provider: a vendor of the catalog by its name, or any endpoint that speaks a known protocol, with
-// `type: openai` or `type: anthropic`, a base_url and the models it serves.
+// `type: openai`, `anthropic`, `google` or `bedrock`, a base_url and the models it serves.
 type providerConfig struct {
 	Name         string           `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type         string           `yaml:"type" enum:"openai,anthropic" doc:"The protocol that it speaks."`
+	Type         string           `yaml:"type" enum:"openai,anthropic,google,bedrock" doc:"The protocol that it speaks."`
 	BaseURL      string           `yaml:"base_url" doc:"Address up to and with the version."`
 	APIKey       telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
 	AllowPrivate bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`

@@ -4,12 +4,19 @@ package catalog
 const (
 	ProtocolOpenAI    = "openai"
 	ProtocolAnthropic = "anthropic"
+	ProtocolGoogle    = "google"
+	ProtocolBedrock   = "bedrock"
 )
 
 // Protocol is what the vendor speaks.
 func (p *Provider) Protocol() string {
-	if p.Name == ProtocolAnthropic {
+	switch p.Name {
+	case "anthropic":
 		return ProtocolAnthropic
+	case "google":
+		return ProtocolGoogle
+	case "amazon-bedrock":
+		return ProtocolBedrock
 	}
 	return ProtocolOpenAI
 }
@@ -24,8 +31,9 @@ type Provider struct {
 	OutputCap string
 }
 
-// Providers returns the known vendors. A base URL ends where /chat/completions or /messages is appended.
-// Vendors of which the catalog has arms and this list no address (Azure, Bedrock, Vertex AI) need one of their user's own.
+// Providers returns the known vendors. A base URL ends where /chat/completions, /messages or
+// /models is appended. Vendors of which the catalog has arms and this list no address need one of their user's own (Azure,
+// Vertex AI), or take it from their region (Bedrock).
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
@@ -41,7 +49,8 @@ func Providers() []Provider {
 		{"deepinfra", "https://api.deepinfra.com/v1/openai", []string{"DEEPINFRA_API_KEY"}, ""},
 		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}, ""},
 		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}, ""},
-		{"google", "https://generativelanguage.googleapis.com/v1beta/openai", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
+		{"google", "https://generativelanguage.googleapis.com/v1beta", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
+		{"amazon-bedrock", "", []string{"AWS_BEARER_TOKEN_BEDROCK"}, ""},
 		{"alibaba", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", []string{"DASHSCOPE_API_KEY"}, ""},
 		{"cohere", "https://api.cohere.ai/compatibility/v1", []string{"COHERE_API_KEY"}, ""},
 		{"minimax", "https://api.minimax.io/v1", []string{"MINIMAX_API_KEY"}, ""},
