@@ -48,6 +48,7 @@ type round struct {
 
 	live      *live
 	router    *Router
+	traffic   policy.Traffic // the setting in force when it began
 	context   features.Context
 	estimates estimates
 	decision  datasets.Decision
@@ -75,7 +76,7 @@ func (g *Gateway) begin(w http.ResponseWriter, req *http.Request) *round {
 	r := g.rounds.Get().(*round)
 	r.g, r.w, r.req, r.started = g, w, req, g.o.Now()
 	r.live = g.live.Load()
-	r.router = r.live.Router
+	r.router, r.traffic = r.live.Router, r.live.traffic.inForce()
 	r.id = newRoundID(r.started)
 	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
 	r.status = http.StatusOK
