@@ -76,7 +76,7 @@ type routerConfig struct {
 type routingConfig struct {
 	Strategy string   `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
 	Epsilon  *float64 `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
-	Traffic  string   `yaml:"traffic" enum:"known,shifting" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come."`
+	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
 	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
 }
