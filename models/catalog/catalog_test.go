@@ -41,7 +41,7 @@ func TestDefault(t *testing.T) {
 		t.Errorf("%d arms of %d providers, want 250 of 12", usable, len(providers))
 	}
 	for _, p := range Providers() {
-		if !strings.HasPrefix(p.BaseURL, "https://") || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
+		if !strings.HasPrefix(p.BaseURL, "https://") && p.Protocol() != ProtocolBedrock || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
 			t.Errorf("provider %+v", p)
 		}
 		if providers[p.Name] == 0 && p.Name != "openrouter" {
