@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/aside"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
@@ -27,7 +30,19 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asideArg makes the test binary the child of package aside.
+const asideArg = "aside"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == asideArg {
+		if err := aside.Child(context.Background(), os.Stdin, os.Stdout, func() { os.Exit(1) }); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // threeArms are of one tier and stand at three providers. Without an artifact the cheapest is the fallback and serves;
 // the guard holds the others back, and they stand in where it fails.
@@ -182,12 +197,13 @@ func (w *world) rounds() []datasets.Round {
 	if err := w.journal.Rotate(); err != nil {
 		w.Fatal(err)
 	}
-	err := w.journal.Seal(context.Background(), func(_ context.Context, b journal.Batch) error {
+	err := w.journal.Seal(context.Background(), func(_ context.Context, c journal.Closed) (bool, error) {
+		b, err := c.Read()
 		if b.Orphans+b.Damaged > 0 {
 			w.Errorf("segment %s: %d orphans, %d damaged bytes", b.ID, b.Orphans, b.Damaged)
 		}
 		w.seen = append(w.seen, b.Rounds...)
-		return nil
+		return false, err
 	})
 	if err != nil {
 		w.Fatal(err)

@@ -17,6 +17,8 @@ type Keeper struct {
 	// Every is the time between two passes; zero is an hour. The first is made at once.
 	Every  time.Duration
 	Logger *slog.Logger
+	// Merge is datasets.CompactOptions.Merge.
+	Merge func(context.Context, datasets.MergeJob) (datasets.Prepared, error)
 }
 
 // Run keeps the log until the context ends.
@@ -28,7 +30,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		c, err := k.Log.Compact(ctx, datasets.CompactOptions{RetentionDays: k.RetentionDays, Gentle: true})
+		c, err := k.Log.Compact(ctx, datasets.CompactOptions{RetentionDays: k.RetentionDays, Gentle: true, Merge: k.Merge})
 		if ctx.Err() != nil {
 			return
 		}

@@ -23,7 +23,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	m := Main{Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	m := Main{Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Self: self()}
 	os.Exit(m.Run(ctx))
 }
 
@@ -33,6 +33,9 @@ type Main struct {
 	Getenv         func(string) string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Self is the file of the program, which serve starts again to seal and compact aside; where it is empty serve does that
+	// itself.
+	Self string
 	// Ready, where set, is called with the address once serve accepts connections.
 	Ready func(addr string)
 	// PollEvery is how often serve looks for a newly promoted router; zero is a second.
@@ -50,6 +53,7 @@ type commands struct {
 	Models  modelsCmd  `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
 	Catalog catalogCmd `cmd:"" help:"The arms (LLMs) and their prices."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Aside   asideCmd   `cmd:"" hidden:"" help:"Seal or compact for a server that asks on standard input."`
 }
 
 // exitCode is how kong's own exits (after --help) leave Run.
