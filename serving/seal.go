@@ -71,7 +71,7 @@ func (s *Sealer) seal(ctx context.Context, rotate bool) error {
 // next.
 func (s *Sealer) sealOne(ctx context.Context, c journal.Closed) (damaged bool, err error) {
 	var rounds journal.Batch
-	job := SealJob{Segment: c.Path, Log: s.Log.Dir(), Name: datasets.TempName()}
+	job := SealJob{Segment: c.Path, Log: s.Log.Dir(), Name: datasets.TempName(), Urgent: c.Behind >= urgentBehind}
 	p, outside := s.outside(ctx, job)
 	if !outside {
 		if err := ctx.Err(); err != nil {
@@ -129,7 +129,12 @@ type SealJob struct {
 	Segment string `json:"segment"`
 	Log     string `json:"log"`
 	Name    string `json:"name"`
+	// Urgent says that segments pile up: requests have to wait for them rather than fill the disk.
+	Urgent bool `json:"urgent"`
 }
+
+// urgentBehind is how many more segments wait when sealing becomes urgent.
+const urgentBehind = 16
 
 // Prepared is what comes of a SealJob: parts that wait for their line in the manifest, and what the segment says otherwise.
 type Prepared struct {

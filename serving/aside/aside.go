@@ -19,8 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving"
 )
@@ -28,14 +26,13 @@ import (
 const (
 	// format is the version of what is said below. A program that was replaced while it ran may start its successor.
 	format = 1
-	// RequestMax and ReplyMax are the lengths of what parent and child say to each other.
+	// RequestMax is the length of what a parent says to its child.
 	RequestMax = 1 << 20
-	ReplyMax   = 16 << 20
+	// ReplyMax is the length of what a child says to its parent.
+	ReplyMax = 16 << 20
 	// complaintMax is how much of a child's standard error is kept.
 	complaintMax = 4 << 10
-	// niceness is the lowest priority there is.
-	niceness = 19
-	// patience is how long a child may take; on a machine that is busy with requests it waits for most of that.
+	// patience is how long a child may take; where requests take all there is, it waits for most of that.
 	patience = 10 * time.Minute
 )
 
@@ -120,7 +117,7 @@ func (p *Parent) ask(ctx context.Context, q request) (r reply, err error) {
 	cmd.Env = append([]string{"GOMAXPROCS=1", "GOGC=400", "GOMEMLIMIT=512MiB"}, p.Env...)
 	cmd.Stderr = complaint
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for its parent; and a priority is a group's, not a thread's
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for its parent
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return r, fmt.Errorf("aside: %w", err)
@@ -132,7 +129,9 @@ func (p *Parent) ask(ctx context.Context, q request) (r reply, err error) {
 	if err != nil {
 		return r, fmt.Errorf("aside: starting a child: %w", errors.Join(err, in.Close()))
 	}
-	_ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, niceness) // a child in haste is better than none
+	if q.Seal == nil || !q.Seal.Urgent {
+		yield(cmd.Process.Pid)
+	}
 	_, wrote := in.Write(append(text, '\n'))
 	answer, read := io.ReadAll(io.LimitReader(out, ReplyMax+1))
 	if len(answer) > ReplyMax {

@@ -52,7 +52,9 @@ type Closed struct {
 	ID string
 	// Path is its file, for ReadClosed in another process.
 	Path string
-	seg  *segment
+	// Behind is how many more were closed and wait.
+	Behind int
+	seg    *segment
 }
 
 // Read returns what the segment hands to the sealer. Its error is ErrUnreadable.
@@ -93,11 +95,11 @@ func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Closed) (
 		return ErrClosed
 	}
 	var failed error
-	for _, seg := range todo {
+	for i, seg := range todo {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("journal: sealing: %w", err))
 		}
-		damaged, err := seal(ctx, Closed{ID: seg.id(), Path: seg.path, seg: seg})
+		damaged, err := seal(ctx, Closed{ID: seg.id(), Path: seg.path, Behind: len(todo) - 1 - i, seg: seg})
 		if err == nil {
 			err = j.done(seg, damaged)
 		}
