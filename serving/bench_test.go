@@ -160,7 +160,7 @@ func sealing(b *testing.B, prepare func(context.Context, serving.SealJob) (servi
 		without = append(without, w.waits(body, time.Second, func() {})...)
 		during = append(during, w.waits(body, 0, func() {
 			begin := time.Now()
-			if err := sealer.Finish(context.Background()); err != nil {
+			if err := sealer.Seal(context.Background()); err != nil {
 				b.Error(err)
 			}
 			took += time.Since(begin)

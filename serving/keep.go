@@ -9,7 +9,8 @@ import (
 )
 
 // Keeper compacts the sealed log and drops what is older than its owner wants to keep, beside requests and sealing: it
-// shares no lock with a request, holds the log's for the moment of a manifest line, and takes half of one core at most.
+// shares no lock with a request, holds the log's for the moment of a manifest line, and takes half of one core at most; with
+// Merge set, only of what nobody else wants.
 type Keeper struct {
 	Log *datasets.Log
 	// RetentionDays is how long sealed rounds and feedback are kept; 0 is for ever.

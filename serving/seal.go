@@ -49,29 +49,32 @@ func (s *Sealer) Run(ctx context.Context) {
 		case <-tick.C:
 			rotate = true
 		}
-		if err := s.seal(ctx, rotate); err != nil && ctx.Err() == nil {
+		if err := s.seal(ctx, rotate, false); err != nil && ctx.Err() == nil {
 			s.Logger.Error("sealing the log failed; it is tried again", "error", err)
 		}
 	}
 }
 
-// Finish rotates once more and seals everything; call it when no request is open.
-func (s *Sealer) Finish(ctx context.Context) error { return s.seal(ctx, true) }
+// Seal rotates and seals everything.
+func (s *Sealer) Seal(ctx context.Context) error { return s.seal(ctx, true, false) }
 
-func (s *Sealer) seal(ctx context.Context, rotate bool) error {
+// Finish is Seal in haste: it yields to nobody. Call it when no request is open.
+func (s *Sealer) Finish(ctx context.Context) error { return s.seal(ctx, true, true) }
+
+func (s *Sealer) seal(ctx context.Context, rotate, urgent bool) error {
 	if rotate {
 		if err := s.Journal.Rotate(); err != nil {
 			return err
 		}
 	}
-	return s.Journal.Seal(ctx, s.sealOne)
+	return s.Journal.Seal(ctx, func(ctx context.Context, c journal.Closed) (bool, error) { return s.sealOne(ctx, c, urgent) })
 }
 
 // sealOne moves one segment. Its books come first, so that a segment which the log refuses does not hold up those of the
 // next.
-func (s *Sealer) sealOne(ctx context.Context, c journal.Closed) (damaged bool, err error) {
+func (s *Sealer) sealOne(ctx context.Context, c journal.Closed, urgent bool) (damaged bool, err error) {
 	var rounds journal.Batch
-	job := SealJob{Segment: c.Path, Log: s.Log.Dir(), Name: datasets.TempName(), Urgent: c.Behind >= urgentBehind}
+	job := SealJob{Segment: c.Path, Log: s.Log.Dir(), Name: datasets.TempName(), Urgent: urgent || c.Behind >= urgentBehind}
 	p, outside := s.outside(ctx, job)
 	if !outside {
 		if err := ctx.Err(); err != nil {
@@ -129,7 +132,7 @@ type SealJob struct {
 	Segment string `json:"segment"`
 	Log     string `json:"log"`
 	Name    string `json:"name"`
-	// Urgent says that segments pile up: requests have to wait for them rather than fill the disk.
+	// Urgent says that no request waits, or that segments pile up: then requests wait for them rather than fill the disk.
 	Urgent bool `json:"urgent"`
 }
 

@@ -96,7 +96,7 @@ func TestSealerInHaste(t *testing.T) {
 		urgent = append(urgent, j.Urgent)
 		return j.Do()
 	}}
-	if err := s.Finish(t.Context()); err != nil {
+	if err := s.Seal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(urgent); n != 20 || !urgent[0] || !urgent[3] || urgent[4] || urgent[19] {

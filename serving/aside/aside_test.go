@@ -105,7 +105,7 @@ func (p *plant) fill(t *testing.T) {
 	for range 10 {
 		p.n++
 		id := datasets.RoundID("rnd_" + strconv.Itoa(p.n))
-		at = at.Add(20 * time.Minute)
+		at = at.Add(6 * time.Minute)
 		err := errors.Join(
 			p.journal.AppendDecision(ctx, &datasets.Decision{RoundID: id, At: at, KeyID: "k", Action: "a/b", Propensity: 1}),
 			p.journal.AppendOutcome(ctx, &datasets.Outcome{RoundID: id, At: at, Status: datasets.Completed, Cost: 7, CostStatus: datasets.CostFinal}))
@@ -185,7 +185,7 @@ func TestMerge(t *testing.T) {
 		}
 	}
 	c, err := p.log.Compact(t.Context(), datasets.CompactOptions{Gentle: true, Merge: child(t, "child-real", &log).Merge})
-	if err != nil || c.Merged != 12 || c.Into != 4 || log.Len() > 0 { // three parts in each of four hours
+	if err != nil || c.Merged != 6 || c.Into != 2 || log.Len() > 0 { // three parts in each of two hours
 		t.Errorf("%+v, %v; %s", c, err, &log)
 	}
 	p.check(t)
