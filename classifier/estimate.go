@@ -68,6 +68,7 @@ func (c *Classifier) Estimate(dst *policy.Estimates, x *features.Context) {
 	c.shifted(dst, s)
 	c.errors(dst, s)
 	c.tokens(dst, s)
+	dst.Novelty = c.novelty(s.Posterior)
 	c.scratch.Put(s)
 }
 

@@ -90,7 +90,7 @@ func compare(got, want *policy.Estimates) error {
 		{"quality", got.Quality, want.Quality}, {"its error", got.QualityErr, want.QualityErr},
 		{"score", got.Score, want.Score}, {"score under shift", got.Shifted, want.Shifted}, {"gap", got.Gap, want.Gap}, {"its error", got.GapErr, want.GapErr},
 		{"output tokens", got.OutputTokens, want.OutputTokens}, {"their 0.9 quantile", got.OutputTokens90, want.OutputTokens90},
-		{"complexity", []float64{got.Complexity}, []float64{want.Complexity}},
+		{"complexity", []float64{got.Complexity}, []float64{want.Complexity}}, {"novelty", []float64{got.Novelty}, []float64{want.Novelty}},
 	} {
 		if len(p.got) != len(p.want) {
 			return fmt.Errorf("%d estimates of %s, want %d", len(p.got), p.name, len(p.want))

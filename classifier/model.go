@@ -54,13 +54,15 @@ type Router struct {
 	Temperature float64  `json:"temperature"`
 	// Spread scales the deviations that decisions compare. Score and Quality are the stack's weights for decisions and
 	// for people, Tokens those of the token forecast.
-	Spread  float64      `json:"spread"`
-	Score   Stack        `json:"score"`
-	Quality Stack        `json:"quality"`
-	Tokens  TokenStack   `json:"tokens"`
-	Targets []Target     `json:"targets"`
-	Shift   Shift        `json:"shift"`
-	Train   TrainingSize `json:"training"`
+	Spread  float64    `json:"spread"`
+	Score   Stack      `json:"score"`
+	Quality Stack      `json:"quality"`
+	Tokens  TokenStack `json:"tokens"`
+	Targets []Target   `json:"targets"`
+	Shift   Shift      `json:"shift"`
+	// Novelty says of every task what entropy of the posterior is usual; empty where training kept no reference.
+	Novelty []TaskEntropy `json:"novelty,omitempty"`
+	Train   TrainingSize  `json:"training"`
 }
 
 // Stack weighs the three predictors of a score.
@@ -244,7 +246,7 @@ func (r *Router) validate() error {
 	if !inside(positive, 1e-6, 1e6) || !inside(weights, 0, 1e12) || !inside([]float64{r.Shift.Gain}, -1, 1) {
 		return errors.New("a weight, a target, the temperature or the spread is out of range")
 	}
-	return nil
+	return r.validateNovelty()
 }
 
 func (w *Weights) validate() error {

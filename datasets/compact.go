@@ -18,8 +18,6 @@ const (
 	closedAfter = 30 * time.Minute
 	// RetentionDaysMax is the longest time that can be asked for, a century.
 	RetentionDaysMax = 36_525
-	// mergeTemp is a merged part on its way; what a crash leaves of it is overwritten by the next.
-	mergeTemp = ".tradewind-merge.tmp"
 )
 
 // CompactOptions say what one pass of Compact does. The zero value merges the parts of closed hours and drops nothing.
@@ -30,6 +28,9 @@ type CompactOptions struct {
 	RetentionDays int
 	// Gentle rests for as long as the merging works, so that it takes half of one core.
 	Gentle bool
+	// Merge does a MergeJob, as the job's own Do does, in another process; nil is in this one. Where it fails the job is done
+	// here: that finds the reason, or gets by without it.
+	Merge func(context.Context, MergeJob) (Prepared, error)
 	// Progress is told how many rows of all that are to be merged have been; nil is nobody.
 	Progress func(done, total int64)
 }
@@ -193,13 +194,12 @@ func runsOf(parts []Part, closed time.Time, failed map[int64]bool) (runs [][]Par
 }
 
 func (l *Log) mergeRun(ctx context.Context, run []Part, p *pace) error {
-	merge := mergeRows[partRow]
-	if run[0].Kind == KindFeedback {
-		merge = mergeRows[feedbackRow]
-	}
-	merged, err := merge(ctx, l, run, p)
+	merged, err := l.prepareMerge(ctx, MergeJob{Log: l.dir, Name: TempName(), Run: run, Gentle: p.o.Gentle}, p)
 	if err == nil {
-		err = l.supersede(merged, run)
+		err = l.arrive(merged)
+	}
+	if err == nil {
+		err = l.supersede(merged.Part, run)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path.Dir(run[0].Path), err)
@@ -207,11 +207,27 @@ func (l *Log) mergeRun(ctx context.Context, run []Part, p *pace) error {
 	return nil
 }
 
-// mergeRows writes the rows of a run into one file, which arrives durable and compared with its sources.
-func mergeRows[Row any](ctx context.Context, l *Log, run []Part, p *pace) (Part, error) {
-	w, err := createPart[Row](l, mergeTemp, &l.merging)
+func (l *Log) prepareMerge(ctx context.Context, j MergeJob, p *pace) (Prepared, error) {
+	if p.o.Merge != nil {
+		merged, err := p.o.Merge(ctx, j)
+		if err == nil || ctx.Err() != nil {
+			p.tell(merged.Part.Rows)
+			return merged, err
+		}
+		l.Discard(j.Name)
+	}
+	if j.Run[0].Kind == KindFeedback {
+		return mergeRows[feedbackRow](ctx, l, j, p)
+	}
+	return mergeRows[partRow](ctx, l, j, p)
+}
+
+// mergeRows writes the rows of a run into one file, which is durable and compared with its sources.
+func mergeRows[Row any](ctx context.Context, l *Log, j MergeJob, p *pace) (Prepared, error) {
+	run, temp := j.Run, j.Name+tempSuffix
+	w, err := createPart[Row](l, temp, &l.merging)
 	if err != nil {
-		return Part{}, err
+		return Prepared{}, err
 	}
 	merged := Part{Kind: run[0].Kind, MinAt: run[0].MinAt, MaxAt: run[0].MaxAt}
 	for i := range run {
@@ -224,21 +240,17 @@ func mergeRows[Row any](ctx context.Context, l *Log, run []Part, p *pace) (Part,
 		}
 		return p.rest(ctx, int64(len(rows)))
 	})
-	if err == nil {
-		err = w.close(&merged)
-	}
 	if err != nil {
 		w.file.abort()
-		return Part{}, err
+		return Prepared{}, err
 	}
-	w.file.path = l.file(&merged) + arriving
-	if err := w.file.commit(); err != nil {
-		return Part{}, err
+	if err = w.close(&merged); err == nil {
+		err = compareRows[Row](ctx, l, temp, &merged, run, p)
 	}
-	if err := compareRows[Row](ctx, l, &merged, run, p); err != nil {
-		return Part{}, errors.Join(err, l.o.FS.Remove(w.file.path))
+	if err != nil {
+		return Prepared{}, errors.Join(err, l.o.FS.Remove(l.at(temp)))
 	}
-	return merged, nil
+	return Prepared{Temp: temp, Part: merged}, nil
 }
 
 // sourceRows passes on the rows of parts, batch by batch, each part after its digest was found to be right.
@@ -264,8 +276,8 @@ func sourceRows[Row any](l *Log, parts []Part, fn func([]Row) error) error {
 }
 
 // compareRows reads a merged part back, beside the parts that went into it.
-func compareRows[Row any](ctx context.Context, l *Log, merged *Part, run []Part, p *pace) error {
-	f, err := l.open(merged)
+func compareRows[Row any](ctx context.Context, l *Log, temp string, merged *Part, run []Part, p *pace) error {
+	f, err := l.openTemp(temp, merged)
 	if err != nil {
 		return fmt.Errorf("reading back %s: %w", merged.Path, err)
 	}
@@ -307,11 +319,15 @@ type pace struct {
 	worked      time.Time
 }
 
-func (p *pace) rest(ctx context.Context, rows int64) error {
+func (p *pace) tell(rows int64) {
 	p.done += rows
 	if p.o.Progress != nil && rows > 0 {
 		p.o.Progress(p.done, p.total)
 	}
+}
+
+func (p *pace) rest(ctx context.Context, rows int64) error {
+	p.tell(rows)
 	if !p.o.Gentle {
 		return ctx.Err()
 	}

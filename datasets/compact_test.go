@@ -579,7 +579,9 @@ func TestCompactNewer(t *testing.T) {
 	at := func(r *newer) int64 { return r.At }
 	for i := range 2 {
 		row := newer{feedbackRow{RoundID: "r", Metrics: "null", Score: float64(i), At: 1.7e15}, "x"}
-		if _, err := sealRows(l, KindFeedback, []newer{row}, []newer{row}, at, func(got, _, want *newer, _ bool) bool { return *got == *want }); err != nil {
+		if _, err := l.seal(func(name string) ([]Prepared, error) {
+			return prepareRows(l, name, KindFeedback, []newer{row}, []newer{row}, at, func(got, _, want *newer, _ bool) bool { return *got == *want })
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -631,12 +633,12 @@ func TestReadBack(t *testing.T) {
 	}
 }
 
-// carelessSeal is sealPart without its readBack.
+// carelessSeal is Seal without its readBack and without a look at what it adopts.
 func carelessSeal(t *testing.T, l *Log, rounds []Round) Part {
 	t.Helper()
 	rows := make([]partRow, len(rounds))
 	p := Part{Kind: KindRounds, Rows: int64(len(rounds)), MinAt: rounds[0].Decision.At, MaxAt: rounds[0].Decision.At}
-	w, err := createPart[partRow](l, partTemp, &l.sealing)
+	w, err := createPart[partRow](l, "careless.tmp", &l.sealing)
 	for i := range rounds {
 		if err == nil {
 			rows[i], err = flatten(&rounds[i], new([]byte))
@@ -649,8 +651,7 @@ func carelessSeal(t *testing.T, l *Log, rounds []Round) Part {
 		err = w.close(&p)
 	}
 	if err == nil {
-		w.file.path = l.file(&p)
-		err = w.file.commit()
+		err = errors.Join(os.MkdirAll(filepath.Dir(l.file(&p)), 0o700), l.install("careless.tmp", l.file(&p)))
 	}
 	if err == nil {
 		p, err = l.m.append(disk.OS{}, filepath.Join(l.dir, manifestName), p)

@@ -184,6 +184,20 @@ func (l *Log) open(p *Part) (disk.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return verified(f, p)
+}
+
+// openTemp is open for a part that stands under a temporary name.
+func (l *Log) openTemp(temp string, p *Part) (disk.File, error) {
+	f, err := l.o.FS.OpenFile(l.at(temp), os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return verified(f, p)
+}
+
+// verified returns f where it is p's, and closes it otherwise.
+func verified(f disk.File, p *Part) (disk.File, error) {
 	sum, size, err := hashFile(context.Background(), f)
 	if err == nil && (size != p.Bytes || sum != p.SHA256) {
 		err = fmt.Errorf("it was altered: %d bytes with SHA-256 %s, sealed were %d with %s", size, sum, p.Bytes, p.SHA256)

@@ -127,6 +127,7 @@ func (l *Log) openForWriting() (err error) {
 			return fmt.Errorf("cutting the torn last line of %s: %w", manifestName, err)
 		}
 	}
+	l.sweep(tempPrefix) // what processes that were killed had not finished
 	_, err = l.settle()
 	return err
 }
@@ -157,6 +158,9 @@ func (l *Log) truncate(name string, size int64) error {
 	}
 	return errors.Join(f.Truncate(size), f.Sync(), f.Close())
 }
+
+// Dir is the log's folder.
+func (l *Log) Dir() string { return l.dir }
 
 // Parts lists the live parts: hour by hour, rounds before feedback, and within an hour in the order of their sealing.
 // Neither compacting nor the time at which a part was sealed changes where a row stands in that order.

@@ -166,14 +166,15 @@ func (m *manifest) parse(line []byte) (Part, error) {
 		return p, fmt.Errorf("its number is %d, want %d", p.Seq, m.lines+1)
 	case p.Prev != m.head:
 		return p, errors.New("it does not continue the line before: one of them was altered")
-	case p.Kind != KindRounds && p.Kind != KindFeedback:
-		return p, fmt.Errorf("kind %q is unknown", p.Kind)
 	}
 	return p, m.check(&p)
 }
 
 // check holds what a line says against itself and the lines before it.
 func (m *manifest) check(p *Part) error {
+	if p.Kind != KindRounds && p.Kind != KindFeedback {
+		return fmt.Errorf("kind %q is unknown", p.Kind)
+	}
 	if len(p.Replaces) > ReplacesMax {
 		return fmt.Errorf("it replaces %d lines, at most %d can be", len(p.Replaces), ReplacesMax)
 	}

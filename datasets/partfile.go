@@ -36,16 +36,22 @@ func (w *partWriter[Row]) write(rows []Row) error {
 	return err
 }
 
-// close ends the file and gives p its name: it sorts by time and holds part of the digest, so that equal rows get an
-// equal name, others never the same.
+// close ends the file, makes its bytes durable and says in p what they are. Whatever the error, the file is closed.
 func (w *partWriter[Row]) close(p *Part) error {
-	if err := w.w.Close(); err != nil {
-		return err
+	err := w.w.Close()
+	if err == nil {
+		err = w.file.f.Sync()
 	}
 	p.SHA256, p.Bytes = w.file.sum(), w.file.n
+	p.Path = p.place()
+	return errors.Join(err, w.file.f.Close())
+}
+
+// place is the path of a part: it sorts by time and holds part of the digest, so that equal rows get an equal name, others
+// never the same.
+func (p *Part) place() string {
 	name := fmt.Sprintf("%s-%.16s.parquet", p.MinAt.Format("0405.000000"), p.SHA256)
-	p.Path = path.Join(folderOf(p.Kind, p.MinAt), name)
-	return nil
+	return path.Join(folderOf(p.Kind, p.MinAt), name)
 }
 
 // rowReader reads the rows of a part on the calling goroutine. It never asks for more rows than a row group has left: at

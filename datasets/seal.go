@@ -2,17 +2,12 @@ package datasets
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
-
-// partTemp is a part on its way. There is one at a time, and what a crash leaves of it is removed by the next.
-const partTemp = ".tradewind-part.tmp"
 
 // Seal writes rounds as Parquet, one part for each hour of their decisions (UTC; two where an hour exceeds
 // PartRowsMax), and returns those parts. Each part is durable, read back and compared before the manifest vouches for
@@ -22,6 +17,29 @@ const partTemp = ".tradewind-part.tmp"
 // or dropped, is returned and not added twice: a journal that cannot know whether its last seal succeeded simply seals
 // again.
 func (l *Log) Seal(rounds []Round) ([]Part, error) {
+	return l.seal(func(name string) ([]Prepared, error) { return l.prepareRounds(name, rounds) })
+}
+
+// SealFeedback is Seal for feedback, by the hour in which it was given.
+func (l *Log) SealFeedback(feedback []Feedback) ([]Part, error) {
+	return l.seal(func(name string) ([]Prepared, error) { return l.prepareFeedback(name, feedback) })
+}
+
+func (l *Log) seal(prepare func(name string) ([]Prepared, error)) ([]Part, error) {
+	l.mu.Lock()
+	err := l.writable()
+	l.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("datasets: sealing: %w", err)
+	}
+	parts, err := prepare(TempName())
+	if err != nil {
+		return nil, err
+	}
+	return l.Adopt(parts)
+}
+
+func (l *Log) prepareRounds(name string, rounds []Round) ([]Prepared, error) {
 	keep := make([]Round, len(rounds))
 	rows := make([]partRow, len(rounds))
 	var scratch []byte
@@ -34,11 +52,10 @@ func (l *Log) Seal(rounds []Round) ([]Part, error) {
 			return nil, fmt.Errorf("datasets: sealing: %w", err)
 		}
 	}
-	return sealRows(l, KindRounds, rows, keep, func(r *partRow) int64 { return r.At }, (*partRow).says)
+	return prepareRows(l, name, KindRounds, rows, keep, func(r *partRow) int64 { return r.At }, (*partRow).says)
 }
 
-// SealFeedback is Seal for feedback, by the hour in which it was given.
-func (l *Log) SealFeedback(feedback []Feedback) ([]Part, error) {
+func (l *Log) prepareFeedback(name string, feedback []Feedback) ([]Prepared, error) {
 	keep := make([]Feedback, len(feedback))
 	rows := make([]feedbackRow, len(feedback))
 	for i := range feedback {
@@ -50,27 +67,22 @@ func (l *Log) SealFeedback(feedback []Feedback) ([]Part, error) {
 			return nil, fmt.Errorf("datasets: sealing: %w", err)
 		}
 	}
-	return sealRows(l, KindFeedback, rows, keep, func(r *feedbackRow) int64 { return r.At }, (*feedbackRow).says)
+	return prepareRows(l, name, KindFeedback, rows, keep, func(r *feedbackRow) int64 { return r.At }, (*feedbackRow).says)
 }
 
 // saying reports whether a row is the one that was written and says what was wanted, by decoding all of it where it is
 // asked to.
 type saying[Row, Value any] func(got, wrote *Row, want *Value, decoded bool) bool
 
-// sealRows cuts rows into hours and seals each. want[i] is what row i must say when it is read back.
-func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) ([]Part, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.writable(); err != nil {
-		return nil, fmt.Errorf("datasets: sealing: %w", err)
-	}
+// prepareRows cuts rows into hours and makes a part of each. want[i] is what row i must say when it is read back.
+func prepareRows[Row, Value any](l *Log, name string, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) ([]Prepared, error) {
 	hour := func(i int) time.Time { return fromMicros(at(&rows[i])).Truncate(time.Hour) }
 	order := make([]int, len(rows))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return hour(a).Compare(hour(b)) })
-	var parts []Part
+	var parts []Prepared
 	for start := 0; start < len(order); {
 		end := start + 1
 		for end < len(order) && end-start < PartRowsMax && hour(order[end]).Equal(hour(order[start])) {
@@ -81,9 +93,11 @@ func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 		for _, i := range order[start:end] {
 			pick, expect = append(pick, rows[i]), append(expect, want[i])
 		}
-		part, err := sealPart(l, kind, pick, expect, at, says)
+		temp := fmt.Sprintf("%s-%s-%d%s", name, kind, len(parts), tempSuffix)
+		part, err := preparePart(l, temp, kind, pick, expect, at, says)
 		if err != nil {
-			return parts, fmt.Errorf("datasets: sealing %s of %s: %w", kind, hour(order[start]).Format("2006-01-02 15h"), err)
+			l.discard(parts)
+			return nil, fmt.Errorf("datasets: sealing %s of %s: %w", kind, hour(order[start]).Format("2006-01-02 15h"), err)
 		}
 		parts = append(parts, part)
 		start = end
@@ -91,46 +105,27 @@ func sealRows[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at fu
 	return parts, nil
 }
 
-func sealPart[Row, Value any](l *Log, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) (Part, error) {
+func preparePart[Row, Value any](l *Log, temp string, kind Kind, rows []Row, want []Value, at func(*Row) int64, says saying[Row, Value]) (Prepared, error) {
 	first, last := at(&rows[0]), at(&rows[0])
 	for i := range rows {
 		first, last = min(first, at(&rows[i])), max(last, at(&rows[i]))
 	}
-	minAt := fromMicros(first)
-	if err := disk.MakeFolder(l.o.FS, l.dir, filepath.Join(l.dir, filepath.FromSlash(folderOf(kind, minAt)))); err != nil {
-		return Part{}, err
-	}
-	w, err := createPart[Row](l, partTemp, &l.sealing)
+	w, err := createPart[Row](l, temp, &l.sealing)
 	if err != nil {
-		return Part{}, err
+		return Prepared{}, err
 	}
-	p := Part{Kind: kind, Rows: int64(len(rows)), MinAt: minAt, MaxAt: fromMicros(last)}
-	if err = w.write(rows); err == nil {
-		err = w.close(&p)
+	p := Part{Kind: kind, Rows: int64(len(rows)), MinAt: fromMicros(first), MaxAt: fromMicros(last)}
+	if err := w.write(rows); err != nil {
+		w.file.abort()
+		return Prepared{}, err
+	}
+	if err = w.close(&p); err == nil {
+		err = readBack(l, temp, &p, rows, want, says)
 	}
 	if err != nil {
-		w.file.abort()
-		return Part{}, err
+		return Prepared{}, errors.Join(err, l.o.FS.Remove(l.at(temp)))
 	}
-	if seq, ok := l.m.holds(&p); ok {
-		w.file.abort()
-		if live := l.m.live[seq]; live != nil {
-			return *live, nil
-		}
-		p.Seq = seq
-		return p, nil
-	}
-	w.file.path = l.file(&p)
-	if err := w.file.commit(); err != nil {
-		return Part{}, err
-	}
-	if err := readBack(l, &p, rows, want, says); err != nil {
-		return Part{}, fmt.Errorf("reading back %s: %w", p.Path, err)
-	}
-	if p, err = l.m.append(l.o.FS, filepath.Join(l.dir, manifestName), p); err != nil {
-		return Part{}, fmt.Errorf("adding %s to the manifest: %w", p.Path, err)
-	}
-	return p, nil
+	return Prepared{Temp: temp, Part: p}, nil
 }
 
 // folderOf is the folder of the parts of an hour.
@@ -143,10 +138,10 @@ func folderOf(kind Kind, at time.Time) string {
 const decodeEvery = 64
 
 // readBack compares a new part with what went into it: the digest shows a bad disk, the values a bad encoder.
-func readBack[Row, Value any](l *Log, p *Part, rows []Row, want []Value, says saying[Row, Value]) error {
-	f, err := l.open(p)
+func readBack[Row, Value any](l *Log, temp string, p *Part, rows []Row, want []Value, says saying[Row, Value]) error {
+	f, err := l.openTemp(temp, p)
 	if err != nil {
-		return err
+		return fmt.Errorf("reading back: %w", err)
 	}
 	defer f.Close()
 	n := 0
@@ -161,6 +156,9 @@ func readBack[Row, Value any](l *Log, p *Part, rows []Row, want []Value, says sa
 	})
 	if err == nil && n != len(want) {
 		err = fmt.Errorf("%d rows of %d", n, len(want))
+	}
+	if err != nil {
+		err = fmt.Errorf("reading back: %w", err)
 	}
 	return err
 }

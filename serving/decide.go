@@ -23,7 +23,7 @@ func (r *round) propose() error {
 		d.Gates = r.gates.Names()
 	}
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.live.CatalogVersion
-	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.live.Traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
 	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.live.Strategy)
 	d.Strategy = string(r.strategy)
@@ -32,7 +32,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
-	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.live.Traffic, c.Candidates)
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.traffic, c.Candidates)
 	r.price(c)
 	if err := r.constraints(c); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (r *round) propose() error {
 	return nil
 }
 
-// policyName is what a decision is logged under.
+// policyName is what a decision is logged under: by it one sees which setting for the traffic was in force.
 func policyName(t policy.Traffic) string {
 	if t == policy.Shifting {
 		return "router, shifting traffic"
@@ -136,7 +136,7 @@ func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
 	o, p := &r.wire.Tradewind, r.principal
-	want := r.router.objective(r.strategy, r.live.Traffic)
+	want := r.router.objective(r.strategy, r.traffic)
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
@@ -333,8 +333,9 @@ func (r *round) noCandidate() error {
 	return e
 }
 
-// draw tosses the coin and lists who stands in where the action fails.
+// draw counts the prompt, tosses the coin and lists who stands in where the action fails.
 func (r *round) draw() {
+	r.follow()
 	i := policy.Draw(&r.proposed, r.g.o.Uniform())
 	r.choose(i)
 	r.standIns(i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/aside"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
@@ -28,7 +30,17 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
+// asideArg makes the test binary the child of package aside.
+const asideArg = "aside"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == asideArg {
+		if err := aside.Child(context.Background(), os.Stdin, os.Stdout, func() { os.Exit(1) }); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if upstream := os.Getenv(bareUpstream); upstream != "" {
 		bareProxy(upstream)
 		return
@@ -189,12 +201,13 @@ func (w *world) rounds() []datasets.Round {
 	if err := w.journal.Rotate(); err != nil {
 		w.Fatal(err)
 	}
-	err := w.journal.Seal(context.Background(), func(_ context.Context, b journal.Batch) error {
+	err := w.journal.Seal(context.Background(), func(_ context.Context, c journal.Closed) (bool, error) {
+		b, err := c.Read()
 		if b.Orphans+b.Damaged > 0 {
 			w.Errorf("segment %s: %d orphans, %d damaged bytes", b.ID, b.Orphans, b.Damaged)
 		}
 		w.seen = append(w.seen, b.Rounds...)
-		return nil
+		return false, err
 	})
 	if err != nil {
 		w.Fatal(err)

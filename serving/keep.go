@@ -9,7 +9,8 @@ import (
 )
 
 // Keeper compacts the sealed log and drops what is older than its owner wants to keep, beside requests and sealing: it
-// shares no lock with a request, holds the log's for the moment of a manifest line, and takes half of one core at most.
+// shares no lock with a request, holds the log's for the moment of a manifest line, and takes half of one core at most; with
+// Merge set, only of what nobody else wants.
 type Keeper struct {
 	Log *datasets.Log
 	// RetentionDays is how long sealed rounds and feedback are kept; 0 is for ever.
@@ -17,6 +18,8 @@ type Keeper struct {
 	// Every is the time between two passes; zero is an hour. The first is made at once.
 	Every  time.Duration
 	Logger *slog.Logger
+	// Merge is datasets.CompactOptions.Merge.
+	Merge func(context.Context, datasets.MergeJob) (datasets.Prepared, error)
 }
 
 // Run keeps the log until the context ends.
@@ -28,7 +31,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		c, err := k.Log.Compact(ctx, datasets.CompactOptions{RetentionDays: k.RetentionDays, Gentle: true})
+		c, err := k.Log.Compact(ctx, datasets.CompactOptions{RetentionDays: k.RetentionDays, Gentle: true, Merge: k.Merge})
 		if ctx.Err() != nil {
 			return
 		}

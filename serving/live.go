@@ -33,7 +33,7 @@ type Settings struct {
 	Gates *gate.Set
 	// Strategy is in force where neither request nor key says anything; empty is balanced.
 	Strategy openai.Strategy
-	// Traffic is what the router may expect of prompts; empty is policy.KnownMix.
+	// Traffic is what the router may expect of prompts; empty is policy.KnownMix. With AutoTraffic the prompts say it.
 	Traffic policy.Traffic
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
 	Epsilon float64
@@ -52,7 +52,7 @@ func (s *Settings) Validate() error {
 	if s.Strategy != "" && !s.Strategy.Known() {
 		return fmt.Errorf("serving: strategy %q is unknown", s.Strategy)
 	}
-	if !s.Traffic.Known() {
+	if !s.Traffic.Known() && s.Traffic != AutoTraffic {
 		return fmt.Errorf("serving: traffic %q is unknown", s.Traffic)
 	}
 	for _, p := range s.Auth.Principals() {
@@ -88,6 +88,7 @@ func (s *Settings) names() error {
 // live is the settings in force, with what follows from them. A round keeps the one it began with to its end.
 type live struct {
 	Settings
+	traffic *trafficWatch
 	meters  map[catalog.ArmID]*telemetry.Arm
 	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
@@ -123,8 +124,24 @@ func (g *Gateway) Reload(ctx context.Context, s Settings) error {
 }
 
 func (g *Gateway) install(l *live) {
+	before := g.live.Load()
+	if before != nil && before.traffic.setting == l.Traffic && before.traffic.router == l.Router.classifier {
+		l.traffic = before.traffic // new prices or keys are no reason to forget what the prompts were like
+	} else {
+		g.watchTraffic(l)
+	}
 	g.live.Store(l)
 	g.o.Metrics.SetRouter(l.Router.version, "live")
+}
+
+// watchTraffic begins anew with what the operator says of the traffic.
+func (g *Gateway) watchTraffic(l *live) {
+	l.traffic = newTrafficWatch(l.Traffic, l.Router.classifier)
+	g.o.Metrics.NoTrafficNovelty()
+	g.o.Metrics.TrafficShifting(l.traffic.inForce() == policy.Shifting)
+	if l.Traffic == AutoTraffic && l.traffic.samples == 0 {
+		g.o.Log.Warn("routing.traffic is auto, and the router does not know what is usual in the prompts that it was trained on: it stays with known")
+	}
 }
 
 // SetRouter puts a router into service. Requests that have begun keep the one they began with.

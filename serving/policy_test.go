@@ -220,6 +220,58 @@ func TestShiftingTraffic(t *testing.T) {
 	}
 }
 
+// TestAutoTraffic: prompts of the mix that the router was trained on leave the setting alone, prompts unlike it change it,
+// and the way back is found. Requests that name an arm are not counted.
+func TestAutoTraffic(t *testing.T) {
+	l := must(trained())(t)
+	arms := l.world.Arms()
+	router := must(serving.NewRouter(arms, l.classifier))(t)
+	w := newWorld(t, setup{
+		arms: arms, router: router, providers: map[string]upstream.Provider{arms[0].ID.Provider(): instant{}},
+		options: serving.Options{Settings: serving.Settings{Traffic: serving.AutoTraffic}},
+	})
+	at := trainingRows
+	known := func() string { at++; return l.world.Sample(int64(at)).Text }
+	strange := func() string { at++; return fmt.Sprintf("Welcher Wind weht am Abend Nr. %d an der Küste?", at) }
+	for _, step := range []struct {
+		model, policy string
+		prompt        func() string
+		windows       int
+		changes       int
+	}{
+		{"auto", "router", known, 2, 0},
+		{string(arms[0].ID), "router", strange, 2, 0},
+		{"auto", "router", strange, 1, 0},
+		{"auto", "router, shifting traffic", strange, 1, 1},
+		{"auto", "router, shifting traffic", known, 3, 1},
+		{"auto", "router", known, 1, 2},
+	} {
+		for range step.windows * classifier.NoveltyWindow {
+			w.chat(fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%s}]}`, step.model, must(json.Marshal(step.prompt()))(t))).wantOK()
+		}
+		d, _ := w.outcome(w.chat(ask(string(arms[0].ID), "")).wantOK())
+		checkReplay(t, d)
+		rec := httptest.NewRecorder()
+		w.metrics.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+		gauge := "tradewind_traffic_shifting 0\n"
+		if step.policy != "router" {
+			gauge = "tradewind_traffic_shifting 1\n"
+		}
+		changes := strings.Count(w.log.String(), "that the router was trained on")
+		if d.Policy != step.policy || changes != step.changes || !strings.Contains(rec.Body.String(), gauge) || !strings.Contains(rec.Body.String(), "\ntradewind_traffic_novelty ") {
+			t.Fatalf("%+v: policy %q after %d changes, want %s\n%s", step, d.Policy, changes, gauge, w.log)
+		}
+	}
+	for _, r := range w.rounds() {
+		checkReplay(t, &r.Decision)
+	}
+	// Another router measures otherwise, so it begins anew, and one that measures nothing says so.
+	w.SetRouter(must(serving.NewRouter(arms, nil))(t))
+	if !strings.Contains(w.log.String(), "it stays with known") {
+		t.Error("auto without a reference is silent")
+	}
+}
+
 // TestUnmeasuredArmsWait: an arm that the artifact never saw serves when it is named, not when the router chooses.
 func TestUnmeasuredArmsWait(t *testing.T) {
 	l := must(trained())(t)

@@ -136,7 +136,7 @@ func (p *plant) seal(ctx context.Context) error {
 		}
 		return err
 	}
-	return errors.Join(p.journal.Rotate(), p.journal.Seal(ctx, func(context.Context, journal.Batch) error { return nil }))
+	return errors.Join(p.journal.Rotate(), p.journal.Seal(ctx, func(context.Context, journal.Closed) (bool, error) { return false, nil }))
 }
 
 // now is the place of an acknowledgement.

@@ -54,6 +54,7 @@ type round struct {
 
 	live      *live
 	router    *Router
+	traffic   policy.Traffic // the setting in force when it began
 	context   features.Context
 	estimates estimates
 	decision  datasets.Decision
@@ -89,7 +90,7 @@ func (g *Gateway) begin(s *served, w http.ResponseWriter, req *http.Request) *ro
 	r := g.rounds.Get().(*round)
 	r.g, r.surface, r.w, r.req, r.started = g, s, w, req, g.o.Now()
 	r.live = g.live.Load()
-	r.router = r.live.Router
+	r.router, r.traffic = r.live.Router, r.live.traffic.inForce()
 	r.id = newRoundID(r.started)
 	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
 	r.status = http.StatusOK

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +79,33 @@ func TestSealer(t *testing.T) {
 			t.Errorf("%d rounds and %d scores in the log (%v), want 3 and 3", n, len(feedback), err)
 		}
 	})
+}
+
+// TestSealerInHaste: a child yields to requests until segments pile up.
+func TestSealerInHaste(t *testing.T) {
+	for range 2 { // the codec's pool may hold decoders that were made in the bubble of another test
+		runtime.GC()
+	}
+	w := newWorld(t, setup{unaudited: true})
+	log := must(datasets.OpenLog(filepath.Join(t.TempDir(), "log"), datasets.LogOptions{}))(t)
+	defer log.Close()
+	for range 20 {
+		w.chat(ask("auto", "")).wantOK()
+		if err := w.journal.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var urgent []bool
+	s := &serving.Sealer{Journal: w.journal, Log: log, Logger: slog.New(slog.DiscardHandler), Prepare: func(_ context.Context, j serving.SealJob) (serving.Prepared, error) {
+		urgent = append(urgent, j.Urgent)
+		return j.Do()
+	}}
+	if err := s.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(urgent); n != 20 || !urgent[0] || !urgent[3] || urgent[4] || urgent[19] {
+		t.Errorf("%d jobs, in haste %v, want the first 4 of 20", n, urgent)
+	}
 }
 
 // TestPanicsOutsideOfRounds: other handlers contain theirs too.

@@ -35,10 +35,7 @@ func (f *fitter) believe(ctx context.Context) error {
 	arms := len(f.table.Arms)
 	rows := f.table.InHashOrder(StackPromptsMax)
 	slices.Sort(rows)
-	b := &block{narrow: f.narrow(), class: make([]int32, len(rows))}
-	for _, i := range rows {
-		b.target = append(b.target, f.seen.expected[i*arms:(i+1)*arms]...)
-	}
+	b := &block{narrow: f.narrow(), class: make([]int32, len(rows)), target: f.expectations(rows)}
 	f.belief = &belief{}
 	f.belief.mean, _ = means(f.table) // of an arm that nobody expected anything of
 	for j := range arms {
@@ -62,6 +59,29 @@ func (f *fitter) believe(ctx context.Context) error {
 	f.fallback = f.balanced()
 	f.anchor = f.fallback
 	return nil
+}
+
+// expectations are what was expected of every arm on prompts of the same clusters, NaN where nothing was. What a router of
+// few scores says of a single prompt is mostly its own noise.
+func (f *fitter) expectations(rows []int) []float32 {
+	arms := len(f.table.Arms)
+	expected := func(i, j int) float64 { return float64(f.seen.expected[i*arms+j]) }
+	of := f.measure(rows, len(f.tasks.names), expected, f.tasks.weigh)
+	out := make([]float32, len(rows)*arms)
+	each(len(rows), func(from, to int) {
+		for k := from; k < to; k++ {
+			for j := range arms {
+				n, sum := 0.0, 0.0
+				f.tasks.weigh(rows[k], func(g int, w float64) {
+					if at := g*arms + j; of.n[at] > 0 {
+						n, sum = n+w, sum+w*of.sum[at]/of.n[at]
+					}
+				})
+				out[k*arms+j] = float32(sum / n)
+			}
+		}
+	})
+	return out
 }
 
 // follow adds the belief to heads that departed from it, and sets the tables of scores. These depart from the belief and

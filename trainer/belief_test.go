@@ -25,6 +25,30 @@ func TestDeparture(t *testing.T) {
 	}
 }
 
+// TestExpectations: the noise of one cluster's prompts is averaged out, what nobody expected is taken from others there,
+// and of an arm that nobody knows nothing is expected.
+func TestExpectations(t *testing.T) {
+	table := datasets.NewTable(world(t, simulate.Options{Arms: 3}).ArmIDs(), 40)
+	f := &fitter{table: table, seen: &evidence{own: make([]bool, 40)}, tasks: &taskSet{names: []string{"a", "b"}, class: make([]int32, 40)}}
+	for i := range 40 {
+		f.seen.own[i] = true
+		f.tasks.class[i] = int32(i / 20)
+		noise := 0.1 * float32(i%2*2-1)
+		f.seen.expected = append(f.seen.expected, 0.3+noise+0.2*float32(i/20), nan, nan)
+		if i < 10 {
+			f.seen.expected[3*i+1] = 0.6 + noise
+		}
+	}
+	out := f.expectations(all(40))
+	for i := range 40 {
+		for j, want := range []float64{0.3 + 0.2*float64(i/20), []float64{0.6, math.NaN()}[i/20], math.NaN()} {
+			if got := float64(out[3*i+j]); math.Abs(got-want) > 1e-6 || (got != got) != (want != want) {
+				t.Fatalf("prompt %d, arm %d: got %v, want %v", i, j, got, want)
+			}
+		}
+	}
+}
+
 // TestFitWithoutExpectations learns from rounds whose routers expected nothing, of one arm or of all.
 func TestFitWithoutExpectations(t *testing.T) {
 	w := world(t, simulate.Options{Seed: 24, Arms: 3})

@@ -221,13 +221,17 @@ func newFitter(ctx context.Context, t *datasets.Table, contexts []features.Conte
 		f.logs[at] = float32(math.Log(max(1, float64(v)))) // max keeps NaN
 	}
 	f.edges = lengthEdges(f.design.bytes)
-	f.tasks = newTasks(t, f.design, o.Seed)
 	f.young = findYoung(t, f.seen)
-	if f.seen != nil {
-		return f, f.believe(ctx)
+	if f.seen == nil {
+		f.tasks = newTasks(t, f.design, o.Seed, clustersMax)
+		f.fallback, f.anchor = fallback(t, f.young)
+		return f, nil
 	}
-	f.fallback, f.anchor = fallback(t, f.young)
-	return f, nil
+	f.tasks = newTasks(t, f.design, o.Seed, taughtMax)
+	if err := f.tasks.teach(ctx, f.design); err != nil {
+		return nil, err
+	}
+	return f, f.believe(ctx)
 }
 
 // crossFit fits the parts on the other folds of every sampled prompt, learns the stack on what they predict, and

@@ -96,7 +96,7 @@ func (f *fitter) block(m *classifier.Model, rows []int) *block {
 	}
 	share := f.tasks.share(rows)
 	for k := range tasks {
-		b.add(multinomial, f.tasks.intercept(share[k]), share[k]*(1-share[k]), taskLambda)
+		b.add(multinomial, f.tasks.intercept(k, share[k]), share[k]*(1-share[k]), taskLambda)
 	}
 	lambda := float64(headLambda)
 	if f.belief != nil {

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -35,6 +36,9 @@ type block struct {
 	narrow int
 	// placed is the number of first outputs whose weights come from elsewhere.
 	placed int
+	// start holds the weights to begin at, cols × outputs, 0 where nil; steps is how many to take, stepsMax where 0.
+	start []float32
+	steps int
 }
 
 const (
@@ -66,7 +70,7 @@ type solver struct {
 // in rows.
 func solve(ctx context.Context, d *design, rows []int, b *block) ([]float32, error) {
 	s := newSolver(d, rows, b)
-	for step := range stepsMax {
+	for step := range cmp.Or(b.steps, stepsMax) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -109,6 +113,13 @@ func newSolver(d *design, rows []int, b *block) *solver {
 		}
 		if kind == logistic && b.shared {
 			s.group[k] = slices.Index(b.kinds, logistic)
+		}
+	}
+	if b.start != nil {
+		copy(s.w, b.start)
+		said := d.product(b.start, o)
+		for i, r := range rows {
+			axpy(1, said[r*o:(r+1)*o], s.z[i*o:(i+1)*o])
 		}
 	}
 	for range max(1, min(scatterMax, len(rows)/chunkRows)) {

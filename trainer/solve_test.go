@@ -77,7 +77,7 @@ func objective(d *design, rows []int, b *block, w []float64) float64 {
 }
 
 // TestSolveFindsTheMinimum checks by finite differences that the gradient vanishes where solve stops, for all losses at
-// once, with unobserved cells, weights and unlabelled rows, and with heads that share.
+// once, with unobserved cells, weights and unlabelled rows, with heads that share, and after a break of two steps.
 func TestSolveFindsTheMinimum(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		checkMinimum(t, shared)
@@ -111,6 +111,12 @@ func checkMinimum(t *testing.T, shared bool) {
 			b.base = append(b.base, rng.Float32()-0.5)
 		}
 	}
+	b.steps = 2
+	first, err := solve(context.Background(), d, rows, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start, b.steps = first, 0
 	got, err := solve(context.Background(), d, rows, b)
 	if err != nil {
 		t.Fatal(err)

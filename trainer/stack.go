@@ -20,10 +20,12 @@ type stack struct {
 	tokens         classifier.TokenStack
 	plattA, plattB []float64
 	smear, upper   []float64
+	novelty        []classifier.TaskEntropy
 	prices         *prices
 }
 
 func (s *stack) apply(m *classifier.Model) {
+	m.Router.Novelty = s.novelty
 	m.Router.Temperature, m.Router.Score, m.Router.Quality, m.Router.Tokens = s.temperature, s.score, s.quality, s.tokens
 	r := &m.Router.Shift
 	r.Task, r.Follow, r.Gain, r.GainErr = s.shift.Task, s.shift.Follow, s.shift.Gain, s.shift.GainErr
@@ -47,6 +49,7 @@ func (h *heldOut) learn() (*stack, error) {
 			return nil, err
 		}
 	}
+	s.novelty = entropies(parts, len(h.f.tasks.names))
 	decisive, raw := h.normal, h.normal
 	if h.f.seen != nil {
 		decisive, raw = h.apart, h.halved

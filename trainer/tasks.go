@@ -29,13 +29,15 @@ type taskSet struct {
 	temperature float64
 	class       []int32 // of a prompt, −1 for none
 	clusters    bool
-	// centroids are text columns × clusters of unit length; posterior is prompts × clusters.
+	// centroids are columns × clusters: of unit length, or where clusters are taught their weights beside the intercepts
+	// bias. Columns that are not there are 0. posterior is prompts × clusters.
 	centroids []float32
+	bias      []float64
 	posterior []float32
 }
 
-// newTasks uses the table's labels where at least two tasks and half of the prompts have one, else clusters.
-func newTasks(t *datasets.Table, d *design, seed int64) *taskSet {
+// newTasks uses the table's labels where at least two tasks and half of the prompts have one, else at most most clusters.
+func newTasks(t *datasets.Table, d *design, seed int64, most int) *taskSet {
 	count, labelled := map[string]int{}, 0
 	for i := range t.Prompts {
 		if name := t.Prompts[i].Dataset; name != "" {
@@ -50,7 +52,7 @@ func newTasks(t *datasets.Table, d *design, seed int64) *taskSet {
 		}
 	}
 	if len(names) < 2 || 2*labelled < len(t.Prompts) {
-		return newClusters(d, seed)
+		return newClusters(d, seed, most)
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(count[b]-count[a], cmp.Compare(a, b)) })
 	names = names[:min(len(names), tasksMax-1)]
@@ -97,9 +99,9 @@ func (s *taskSet) share(rows []int) []float64 {
 
 // newClusters groups prompts by spherical k-means on their text and assigns them softly, softmax(25·cos). Cosines are
 // linear in the text, so the centroids serve as the logits' weights.
-func newClusters(d *design, seed int64) *taskSet {
+func newClusters(d *design, seed int64, most int) *taskSet {
 	n := d.rows()
-	k := max(2, min(clustersMax, n/clusterPrompts))
+	k := max(2, min(most, n/clusterPrompts))
 	s := &taskSet{clusters: true, temperature: clusterSoftness, class: make([]int32, n), posterior: make([]float32, n*k)}
 	for c := range k {
 		s.names = append(s.names, fmt.Sprintf("cluster %03d", c))
@@ -111,11 +113,7 @@ func newClusters(d *design, seed int64) *taskSet {
 		s.recentre(d, k)
 	}
 	s.assign(d, k)
-	each(n, func(from, to int) {
-		for i := from; i < to; i++ {
-			soften(s.posterior[i*k : (i+1)*k])
-		}
-	})
+	s.soften()
 	for i := range s.class {
 		s.class[i] = -1 // there is nothing to learn: the centroids are the classifier
 	}
@@ -204,7 +202,16 @@ func (s *taskSet) recentre(d *design, k int) {
 	}
 }
 
-// soften turns cosines into a distribution.
+// soften turns the posterior's cosines into distributions.
+func (s *taskSet) soften() {
+	k := len(s.names)
+	each(len(s.class), func(from, to int) {
+		for i := from; i < to; i++ {
+			soften(s.posterior[i*k : (i+1)*k])
+		}
+	})
+}
+
 func soften(row []float32) {
 	top, total := slices.Max(row), 0.0
 	for c, v := range row {
@@ -216,7 +223,7 @@ func soften(row []float32) {
 	}
 }
 
-// place writes the centroids over the weights of the task logits and takes their intercepts away.
+// place writes the centroids over the weights of the task logits.
 func (s *taskSet) place(weights []float32, outputs int) {
 	k := len(s.names)
 	for at := range weights {
@@ -229,9 +236,12 @@ func (s *taskSet) place(weights []float32, outputs int) {
 	}
 }
 
-// intercept is the fixed intercept of a task's logit.
-func (s *taskSet) intercept(share float64) float64 {
-	if s.clusters {
+// intercept is the fixed intercept of the logit of task k.
+func (s *taskSet) intercept(k int, share float64) float64 {
+	switch {
+	case s.bias != nil:
+		return s.bias[k]
+	case s.clusters:
 		return 0
 	}
 	return math.Log(max(share, 1e-6))

@@ -92,6 +92,9 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	fitted := time.Since(begin)
 
+	if o.Tiers != nil {
+		model.Router.Novelty = nil // it is for a choice between two settings, and here there is one
+	}
 	verdict := Verdict{Reason: "what arms of a tier make of a prompt is an expectation, and shows nothing"}
 	if o.Tiers == nil {
 		if verdict, err = promise(ctx, model, oof, &fit); err != nil {

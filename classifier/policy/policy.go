@@ -28,6 +28,9 @@ type Estimates struct {
 	OutputTokens90 []float64
 	// Complexity is one minus the mean estimated quality over the artifact's reference arms.
 	Complexity float64
+	// Novelty is how much less clear the prompt's task is than usual, in standard deviations; 0 where the artifact knows
+	// nothing of what is usual. It decides nothing by itself: it means something over many prompts.
+	Novelty float64 `json:",omitzero"`
 }
 
 // Traffic says what a router may expect of the prompts it gets.

@@ -62,7 +62,7 @@ func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
 			p.AccessKeyID, p.SecretAccessKey = getenv("AWS_ACCESS_KEY_ID"), telemetry.Secret(getenv("AWS_SECRET_ACCESS_KEY"))
 			p.SessionToken = telemetry.Secret(getenv("AWS_SESSION_TOKEN"))
 		}
-		return p.APIKey != "" || p.Region != "" && p.AccessKeyID != "" && p.SecretAccessKey != ""
+		return p.APIKey != "" // Amazon's other keys lie about for other purposes
 	case catalog.ProtocolAzure:
 		if p.BaseURL != "" {
 			return false

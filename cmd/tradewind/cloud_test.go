@@ -22,10 +22,7 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		{env{}, ""},
 		{env{"GEMINI_API_KEY": "g"}, "google google https://generativelanguage.googleapis.com/v1beta g"},
 		{env{"GOOGLE_API_KEY": "h"}, "google google https://generativelanguage.googleapis.com/v1beta h"},
-		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s"}, ""}, // nobody knows where
-		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_REGION": "us-east-1"}, ""},
-		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t", "AWS_REGION": "us-east-1"}, "amazon-bedrock bedrock   us-east-1 a s t"},
-		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "eu-west-1"}, "amazon-bedrock bedrock   eu-west-1 a s"},
+		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t", "AWS_REGION": "us-east-1"}, ""}, // they lie about for other purposes
 		{env{"AWS_BEARER_TOKEN_BEDROCK": "b", "AWS_REGION": "us-east-1"}, "amazon-bedrock bedrock  b us-east-1"},
 		{env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x.openai.azure.com"}, ""}, // nobody knows which models
 		{env{"ANTHROPIC_API_KEY": "c"}, "anthropic anthropic https://api.anthropic.com/v1 c"},
@@ -36,6 +33,18 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		}
 		if got != test.want {
 			t.Errorf("%v: %q, want %q", test.env, got, test.want)
+		}
+	}
+	e := env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t", "AWS_DEFAULT_REGION": "eu-west-1"}
+	for _, test := range []struct{ config, want providerConfig }{
+		{providerConfig{}, providerConfig{Region: "eu-west-1", AccessKeyID: "a", SecretAccessKey: "s", SessionToken: "t"}},
+		{providerConfig{Region: "us-east-1"}, providerConfig{Region: "us-east-1", AccessKeyID: "a", SecretAccessKey: "s", SessionToken: "t"}},
+		{providerConfig{AccessKeyID: "b", SecretAccessKey: "c"}, providerConfig{Region: "eu-west-1", AccessKeyID: "b", SecretAccessKey: "c"}}, // never half of each
+		{providerConfig{APIKey: "k"}, providerConfig{Region: "eu-west-1", APIKey: "k"}},
+	} {
+		test.config.Name, test.want.Name, test.want.Type = "amazon-bedrock", "amazon-bedrock", catalog.ProtocolBedrock
+		if got := withVendors([]providerConfig{test.config}, e.get)[0]; got.options() != test.want.options() {
+			t.Errorf("%+v became %+v, want %+v", test.config, got, test.want)
 		}
 	}
 	for _, test := range []struct {
@@ -58,7 +67,7 @@ func TestEnvironmentServesClouds(t *testing.T) {
 
 // Every protocol that a provider may have makes one, and every vendor of the environment has arms.
 func TestFleetOfClouds(t *testing.T) {
-	e := env{"GEMINI_API_KEY": "g", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1", "PERPLEXITY_API_KEY": "p"}
+	e := env{"GEMINI_API_KEY": "g", "AWS_BEARER_TOKEN_BEDROCK": "b", "AWS_REGION": "us-east-1", "PERPLEXITY_API_KEY": "p"}
 	f, err := assemble(&config{Providers: []providerConfig{{Name: "azure", BaseURL: "https://x/openai/v1", APIKey: "z", Models: []modelConfig{{Name: "gpt-5"}}}}}, e.get, time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)

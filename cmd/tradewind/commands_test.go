@@ -209,7 +209,7 @@ func TestModels(t *testing.T) {
 	contains(t, "add", in("add", other), second)
 	contains(t, "list", in("list"), "*  "+first, "   "+second)
 	contains(t, "promote", in("promote", second), second+" is promoted")
-	contains(t, "show", run(t, "models", "show", registry), second, "arms      2: sim/cheap, sim/strong", "fallback  sim/strong", "world.parquet")
+	contains(t, "show", run(t, "models", "show", registry), second, "arms      2: sim/cheap, sim/strong", "fallback  sim/strong", "novelty   measured against ", "world.parquet")
 	contains(t, "rollback", in("rollback"), first+" is promoted again")
 	contains(t, "list", in("list"), "*  "+first)
 	if digest := digestOf(t, registry); digest != first {

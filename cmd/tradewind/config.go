@@ -61,14 +61,13 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 // providerConfig is one provider: a vendor of the catalog by its name, or any endpoint that speaks a known protocol, with
 // its type, a base_url and the models it serves.
 type providerConfig struct {
-	Name         string           `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type         string           `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
-	BaseURL      string           `yaml:"base_url" doc:"Address up to and with the version."`
-	APIKey       telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
-	AllowPrivate bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
-	APIVersion   string           `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
-	Region       string           `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
-	// Without keys of Amazon's, those that its SDK finds.
+	Name            string           `yaml:"name" doc:"The part of its models' names before the first slash."`
+	Type            string           `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
+	BaseURL         string           `yaml:"base_url" doc:"Address up to and with the version."`
+	APIKey          telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
+	AllowPrivate    bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
+	APIVersion      string           `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
+	Region          string           `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
 	AccessKeyID     string           `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
 	SecretAccessKey telemetry.Secret `yaml:"secret_access_key" doc:"Amazon's."`
 	SessionToken    telemetry.Secret `yaml:"session_token" doc:"Amazon's, where its keys expire."`
@@ -82,7 +81,7 @@ type routerConfig struct {
 type routingConfig struct {
 	Strategy string   `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
 	Epsilon  *float64 `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
-	Traffic  string   `yaml:"traffic" enum:"known,shifting" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come."`
+	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
 	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
 }

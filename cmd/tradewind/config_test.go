@@ -104,7 +104,7 @@ func TestConfigBad(t *testing.T) {
 		"no brace":           {"listen: ${PORT\n", "line 1: a ${ has no closing brace"},
 		"strategy":           {"routing: {strategy: cheapest}\n", `line 1: strategy "cheapest" is none of cost, latency, balanced`},
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `line 2: strategy "best" is none of`},
-		"traffic":            {"routing: {traffic: calm}\n", `line 1: traffic "calm" is none of known, shifting`},
+		"traffic":            {"routing: {traffic: calm}\n", `line 1: traffic "calm" is none of known, shifting, auto`},
 		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
 		"no number":          {"routing: {epsilon: .nan}\n", "between 0 and 1"},
 		"attempts":           {"routing: {attempts: 4}\n", "1 to 3"},

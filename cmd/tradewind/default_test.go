@@ -73,7 +73,7 @@ func TestDefaultArtifact(t *testing.T) {
 	contains(t, "models show default", run(t, "models", "show", "default"),
 		"arms      4: tier/small, tier/medium, tier/large, tier/frontier", "mmlu-pro.parquet, SHA-256 6059615f", "uiuc-llmrouter.parquet, SHA-256 4f6e234d",
 		"api-mix.parquet, SHA-256 a2c897aa", "cruxeval_o, gsm8k_test, math_level5", "notice    MMLU-Pro", "notice    LLMRouter", "notice    ZeroEval",
-		"Apache-2.0", "MIT", "made by   tradewind train --data '[amu]*.parquet'")
+		"Apache-2.0", "MIT", "novelty   no reference", "made by   tradewind train --data '[amu]*.parquet'")
 	contains(t, "models verify default", run(t, "models", "verify", "default"), "golden rows replay")
 	var shown struct{ Manifest models.Manifest }
 	if err := json.Unmarshal([]byte(run(t, "models", "show", "--json", "default")), &shown); err != nil {
@@ -99,7 +99,7 @@ func TestTierRouter(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tiers")
 	text := run(t, "train", "--data", table, "--tiers", "sim/cheap=small;sim/strong=frontier;*=medium", "--notice", "of our own making, free", "--out", dir)
 	contains(t, "train", text, "tier/frontier", "No verdict", "an expectation")
-	contains(t, "show", run(t, "models", "show", dir), "notice    of our own making, free", "--tiers 'sim/cheap=small;sim/strong=frontier;*=medium'")
+	contains(t, "show", run(t, "models", "show", dir), "novelty   no reference", "notice    of our own making, free", "--tiers 'sim/cheap=small;sim/strong=frontier;*=medium'")
 	contains(t, "eval", run(t, "eval", "--artifact", dir, "--data", unseen(t), "--resamples", "20", "--draws", "20"), "own − zero", "sim/strong")
 	for _, flag := range []string{"*=best", "[=small"} {
 		if _, stderr, code := command(t, nil, "", "train", "--data", table, "--tiers", flag, "--out", dir+"2"); code != 1 {

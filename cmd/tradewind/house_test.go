@@ -35,7 +35,7 @@ var layers = [][]string{
 	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/chatform", "serving/upstream/httpclient"},
 	5: {"serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore", "serving/upstream/*"},
 	6: {"serving", "trainer"},
-	7: {"serving/servingtest"},
+	7: {"serving/aside", "serving/servingtest"},
 	8: {"cmd/tradewind"},
 }
 

@@ -279,6 +279,7 @@ func (c *modelsShowCmd) Run(m *Main) error {
 	for _, t := range router.Targets {
 		fmt.Fprintf(w, "strategy  %-9s keeps %.0f %% of the fallback's quality at λ = %.4g per dollar, certified: %v\n", t.Strategy, 100*t.Target, t.Lambda, t.Certified)
 	}
+	fmt.Fprintf(w, "novelty   %s\n", noveltyLine(opened.NoveltySamples()))
 	for _, s := range a.Manifest().Provenance.Sources {
 		fmt.Fprintf(w, "trained   on %s: %d rows of %d prompts%s\n", s.Name, s.Rows, s.Prompts, fileDigest(s.SHA256))
 		for _, f := range s.Files {
@@ -295,6 +296,14 @@ func (c *modelsShowCmd) Run(m *Main) error {
 		fmt.Fprintf(w, "made by   %s\n", command)
 	}
 	return nil
+}
+
+// noveltyLine says whether an artifact can tell that traffic is unlike what it was trained on.
+func noveltyLine(samples int) string {
+	if samples == 0 {
+		return "no reference: it cannot tell whether traffic is unlike its training data"
+	}
+	return fmt.Sprintf("measured against %d held-out prompts (routing.traffic: auto)", samples)
 }
 
 // fileDigest names a file's digest; a table that was made up has none.

@@ -28,7 +28,7 @@ model_list:
   - model_name: "mistral/*"
     litellm_params: {model: "mistral/*", api_key: os.environ/MISTRAL_API_KEY}
   - model_name: bed
-    litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_location: us-east1}
+    litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_project: p}
   - model_name: ear
     litellm_params: {model: openai/whisper-1}
     model_info: {mode: audio_transcription}
@@ -85,7 +85,7 @@ func TestImportLiteLLM(t *testing.T) {
 	}
 	for _, left := range []string{
 		"line 4: rpm", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
-		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_location", "routing_strategy simple-shuffle: availability", "num_retries 5",
+		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_project", "routing_strategy simple-shuffle: availability", "num_retries 5",
 		"fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
 	} {
 		if !strings.Contains(stderr, left) {

@@ -25,7 +25,7 @@ func main() {
 	defer stop()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	m := Main{Hangup: hangup, Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	m := Main{Hangup: hangup, Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Self: self()}
 	os.Exit(m.Run(ctx))
 }
 
@@ -35,6 +35,9 @@ type Main struct {
 	Getenv         func(string) string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Self is the file of the program, which serve starts again to seal and compact aside; where it is empty serve does that
+	// itself.
+	Self string
 	// Ready, where set, is called with the address once serve accepts connections.
 	Ready func(addr string)
 	// Hangup, where set, tells serve to read its configuration again.
@@ -56,6 +59,7 @@ type commands struct {
 	Config  configCmd  `cmd:"" help:"The configuration file: its schema, and importing another gateway's."`
 	Doctor  doctorCmd  `cmd:"" help:"Check a configuration and all that it rests on, and say what to do next."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Aside   asideCmd   `cmd:"" hidden:"" help:"Seal or compact for a server that asks on standard input."`
 }
 
 // exitCode is how kong's own exits (after --help) leave Run.

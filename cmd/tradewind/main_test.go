@@ -28,7 +28,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
+	if os.Getenv(childEnv) != "" || len(os.Args) == 2 && os.Args[1] == asideCommand { // serve starts itself
 		main()
 	}
 	code := m.Run()

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/aside"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/quota"
@@ -31,6 +33,8 @@ const (
 	headerBytesMax = 64 << 10
 	// memoryLimit is where the garbage collector stops being lazy. It is soft: what is alive may be more.
 	memoryLimit = 512 << 20
+	// spareProcs is how many more goroutines may run at once than there are cores.
+	spareProcs = 2
 	// epsilonDefault is the share of traffic that explores where nothing is configured.
 	epsilonDefault = 0.02
 )
@@ -66,7 +70,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 	if err != nil {
 		return err
 	}
-	tuneMemory(m.Getenv)
+	tune(m.Getenv)
 	f, err := assemble(c, m.Getenv, time.Now(), nil)
 	if err != nil {
 		return err
@@ -106,8 +110,14 @@ func (s *serveCmd) config(m *Main) (*config, error) {
 	return c, err
 }
 
-// tuneMemory trades some memory for less garbage collection: a gateway allocates little and dies young.
-func tuneMemory(getenv func(string) string) {
+// tune trades some memory for less garbage collection, since a gateway allocates little and dies young, and keeps processors of
+// the scheduler in reserve: one whose goroutine waits for a disk is missed for milliseconds before the scheduler takes it
+// away.
+func tune(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS()
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcs)
+	}
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
@@ -168,6 +178,10 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	metrics.WatchPriceAges(current.priceAges)
 	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
+	if m.Self != "" {
+		child := &aside.Parent{Path: m.Self, Args: []string{"tradewind", asideCommand}, Logger: log}
+		sealer.Prepare, srv.keeper.Merge = child.Seal, child.Merge
+	}
 	if registry != nil {
 		w := &routerWatch{current: current, metrics: metrics, log: log, every: m.PollEvery}
 		if trained != nil {

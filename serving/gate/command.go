@@ -99,6 +99,10 @@ func (k *command) check(ctx context.Context, s *Subject) (string, error) {
 	case <-ctx.Done():
 		return "", errors.New("too many commands run at once")
 	}
+	if ctx.Err() != nil { // a place came free because others ran into the same deadline
+		<-k.places
+		return "", errors.New("too many commands run at once")
+	}
 	type result struct {
 		why string
 		err error

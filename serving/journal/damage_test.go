@@ -198,7 +198,7 @@ func TestSealStopsWithItsContext(t *testing.T) {
 	check(t, j.Rotate())
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := j.Seal(ctx, func(context.Context, Batch) error { t.Error("called"); return nil }); !errors.Is(err, context.Canceled) {
+	if err := j.Seal(ctx, reading(func(Batch) error { t.Error("called"); return nil })); !errors.Is(err, context.Canceled) {
 		t.Errorf("Seal = %v, want Canceled", err)
 	}
 }

@@ -69,13 +69,15 @@ func (o Options) Validate() error {
 
 // The errors a caller branches on. ErrUnavailable wraps whatever the disk said (ENOSPC among it): the frame was not
 // written, nothing is torn, and a later append may succeed. ErrBusy says that OpenMax rounds are open. ErrState says
-// that a decision came twice, or an outcome without an open round: each round has exactly one of both.
+// that a decision came twice, or an outcome without an open round: each round has exactly one of both. ErrUnreadable
+// is about a whole segment; damage inside one is stepped over.
 var (
 	ErrUnavailable = errors.New("journal: cannot write")
 	ErrBusy        = errors.New("journal: too many open rounds")
 	ErrState       = errors.New("journal: round is not in that state")
 	ErrClosed      = errors.New("journal: closed")
 	ErrTooLarge    = errors.New("journal: record is larger than PayloadMax")
+	ErrUnreadable  = errors.New("journal: cannot read a segment")
 )
 
 // Journal appends frames to the segments of one folder. Its methods may be called from any goroutine.

@@ -97,11 +97,22 @@ func sealed(t testing.TB, j *Journal) []Batch {
 	t.Helper()
 	var all []Batch
 	check(t, j.Rotate())
-	check(t, j.Seal(context.Background(), func(_ context.Context, b Batch) error {
+	check(t, j.Seal(context.Background(), reading(func(b Batch) error {
 		all = append(all, b)
 		return nil
-	}))
+	})))
 	return all
+}
+
+// reading seals by reading.
+func reading(seal func(Batch) error) func(context.Context, Closed) (bool, error) {
+	return func(_ context.Context, c Closed) (bool, error) {
+		b, err := c.Read()
+		if err == nil {
+			err = seal(b)
+		}
+		return b.Damaged+b.Orphans > 0, err
+	}
 }
 
 func rounds(batches []Batch) map[datasets.RoundID]datasets.Status {
@@ -273,14 +284,14 @@ func TestRotationCarriesOpenRounds(t *testing.T) {
 			check(t, j.AppendOutcome(context.Background(), outcome(i-10)))
 		}
 		if i%17 == 0 {
-			_ = j.Seal(context.Background(), func(_ context.Context, b Batch) error {
+			_ = j.Seal(context.Background(), reading(func(b Batch) error {
 				if len(batches)%2 == 0 && !ids[b.ID] {
 					ids[b.ID] = true
 					return errors.New("sealer is down")
 				}
 				batches = append(batches, b)
 				return nil
-			})
+			}))
 		}
 	}
 	for i := 90; i < 100; i++ {
@@ -356,7 +367,7 @@ func TestSealingAgainIsTheSame(t *testing.T) {
 	down := errors.New("down")
 	collect := func(j *Journal) map[string]Batch {
 		got := map[string]Batch{}
-		if err := j.Seal(context.Background(), func(_ context.Context, b Batch) error { got[b.ID] = b; return down }); !errors.Is(err, down) {
+		if err := j.Seal(context.Background(), reading(func(b Batch) error { got[b.ID] = b; return down })); !errors.Is(err, down) {
 			t.Errorf("Seal = %v, want the sealer's error", err)
 		}
 		return got
@@ -464,7 +475,7 @@ func TestConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var batches []Batch
-	collect := func(_ context.Context, b Batch) error {
+	collect := func(b Batch) error {
 		mu.Lock()
 		defer mu.Unlock()
 		batches = append(batches, b)
@@ -482,7 +493,7 @@ func TestConcurrentUse(t *testing.T) {
 					t.Error(err)
 				}
 				if i%10 == 0 {
-					if err := errors.Join(j.Rotate(), j.Seal(context.Background(), collect)); err != nil {
+					if err := errors.Join(j.Rotate(), j.Seal(context.Background(), reading(collect))); err != nil {
 						t.Error(err)
 					}
 				}

@@ -254,14 +254,15 @@ func TestKillLosesNothing(t *testing.T) {
 				if err := j.Rotate(); err != nil {
 					t.Fatal(err)
 				}
-				err = j.Seal(context.Background(), func(_ context.Context, batch journal.Batch) error {
+				err = j.Seal(context.Background(), func(_ context.Context, c journal.Closed) (bool, error) {
+					batch, err := c.Read()
 					for _, r := range batch.Rounds {
 						if sealed[string(r.Decision.RoundID)] != "" {
 							b.doubled++
 						}
 						sealed[string(r.Decision.RoundID)] = string(r.Outcome.Status)
 					}
-					return nil
+					return false, err
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -5,16 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // Batch is what one closed segment hands to the sealer.
 type Batch struct {
-	// ID names the batch: the same bytes come under the same ID, also after a crash between sealing and deleting. A sealer
-	// that finds a part of this name has sealed it before.
+	// ID is the segment's.
 	ID string
 	// Through is the sequence of the last frame that could be read. Segments come in the order of their sequences.
 	Through  uint64
@@ -44,11 +46,45 @@ func (j *Journal) Rotate() error {
 	return nil
 }
 
+// Closed is a segment that nothing is written to any more.
+type Closed struct {
+	// ID names the segment: the same bytes come under the same ID, also after a crash between sealing and deleting.
+	ID string
+	// Path is its file, for ReadClosed in another process.
+	Path string
+	// Behind is how many more were closed and wait.
+	Behind int
+	seg    *segment
+}
+
+// Read returns what the segment hands to the sealer. Its error is ErrUnreadable.
+func (c Closed) Read() (Batch, error) {
+	b, err := c.seg.batch()
+	if err != nil {
+		err = fmt.Errorf("%w: %s: %w", ErrUnreadable, c.Path, err)
+	}
+	return b, err
+}
+
+// ReadClosed reads a closed segment where no journal is open, such as in a process that seals for another.
+func ReadClosed(path string) (Batch, error) {
+	first, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), suffix), 10, 64)
+	if err != nil {
+		return Batch{}, fmt.Errorf("%w: %s is not the name of a segment", ErrUnreadable, path)
+	}
+	f, err := disk.OS{}.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return Batch{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	b, err := Closed{Path: path, seg: &segment{first: first, path: path, f: f}}.Read()
+	return b, errors.Join(err, f.Close())
+}
+
 // Seal hands every closed segment to seal, the oldest first, and deletes it once seal has returned nil: by then the
 // rounds must be on the disk elsewhere. A segment that seal refuses is kept for the next call and does not hold up the
-// others; one that cannot be read does, because what is summed up over segments needs their order. A segment with
-// damage is kept under a name that ends in ".damaged".
-func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Batch) error) error {
+// others, unless the error is ErrUnreadable: what is summed up over segments needs their order. One that seal found damaged is
+// kept under a name that ends in ".damaged".
+func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Closed) (damaged bool, err error)) error {
 	j.sealer.Lock()
 	defer j.sealer.Unlock()
 	j.mu.Lock()
@@ -59,16 +95,19 @@ func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Batch) er
 		return ErrClosed
 	}
 	var failed error
-	for _, seg := range todo {
+	for i, seg := range todo {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("journal: sealing: %w", err))
 		}
-		b, err := seg.batch()
-		if err != nil {
-			return errors.Join(failed, fmt.Errorf("journal: reading %s: %w", seg.path, err))
+		damaged, err := seal(ctx, Closed{ID: seg.id(), Path: seg.path, Behind: len(todo) - 1 - i, seg: seg})
+		if err == nil {
+			err = j.done(seg, damaged)
 		}
-		if err := j.sealOne(ctx, seg, b, seal); err != nil {
+		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("journal: sealing %s: %w", seg.path, err))
+		}
+		if errors.Is(err, ErrUnreadable) {
+			return failed
 		}
 	}
 	return failed
@@ -94,13 +133,9 @@ func (j *Journal) Replay(replay func(Batch) error) error {
 	return nil
 }
 
-func (j *Journal) sealOne(ctx context.Context, seg *segment, b Batch, seal func(context.Context, Batch) error) (err error) {
-	if len(b.Rounds)+len(b.Feedback) > 0 {
-		if err := seal(ctx, b); err != nil {
-			return err
-		}
-	}
-	if b.Damaged > 0 || b.Orphans > 0 {
+// done lets a sealed segment go.
+func (j *Journal) done(seg *segment, damaged bool) (err error) {
+	if damaged {
 		err = j.o.FS.Rename(seg.path, seg.path+".damaged")
 	} else {
 		err = j.o.FS.Remove(seg.path)
@@ -125,6 +160,8 @@ func (j *Journal) sealOne(ctx context.Context, seg *segment, b Batch, seal func(
 	return nil
 }
 
+func (s *segment) id() string { return strings.TrimSuffix(filepath.Base(s.path), suffix) }
+
 // batch reads a segment and joins its outcomes with their decisions. Decisions without an outcome here were carried
 // over to a later segment.
 func (s *segment) batch() (Batch, error) {
@@ -132,7 +169,7 @@ func (s *segment) batch() (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{ID: strings.TrimSuffix(filepath.Base(s.path), suffix)}
+	b := Batch{ID: s.id()}
 	decisions := make(map[datasets.RoundID][]byte)
 	scan := NewScanner(data, s.first)
 	for f, ok := scan.Next(); ok; f, ok = scan.Next() {

@@ -49,6 +49,8 @@ type Metrics struct {
 	rejections *prometheus.CounterVec
 	segments   prometheus.Counter
 	config     prometheus.Gauge
+	novelty    *prometheus.GaugeVec
+	shifting   prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with reg, or with a registry of its own where reg is nil. It panics where reg
@@ -97,6 +99,8 @@ func (m *Metrics) registerRouting() {
 	m.promoted = [2]prometheus.Counter{promoted.WithLabelValues("taken"), promoted.WithLabelValues("refused")}
 	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
 	m.config = m.gauges("config_last_reload_successful", "1 where the configuration was taken the last time that it was read.").WithLabelValues()
+	m.novelty = m.gauges("traffic_novelty", "How unlike those of training the last window of prompts was, in standard errors; absent before the first.")
+	m.shifting = m.gauges("traffic_shifting", "1 where the setting for shifting traffic is in force.").WithLabelValues()
 	m.segments = m.counters("log_segments_written_total", "Journal segments closed.").WithLabelValues()
 }
 
@@ -237,6 +241,20 @@ func (m *Metrics) RouterTaken() { m.promoted[0].Inc() }
 
 // RouterRefused counts a promoted artifact that could not be used; the one before serves on.
 func (m *Metrics) RouterRefused() { m.promoted[1].Inc() }
+
+// TrafficNovelty shows the z of the last window of prompts.
+func (m *Metrics) TrafficNovelty(z float64) { m.novelty.WithLabelValues().Set(z) }
+
+// NoTrafficNovelty forgets it: another router measures otherwise.
+func (m *Metrics) NoTrafficNovelty() { m.novelty.Reset() }
+
+// TrafficShifting says whether the setting for shifting traffic is in force.
+func (m *Metrics) TrafficShifting(shifting bool) {
+	m.shifting.Set(0)
+	if shifting {
+		m.shifting.Set(1)
+	}
+}
 
 // ConfigReloaded says whether the configuration was taken the last time that it was read.
 func (m *Metrics) ConfigReloaded(taken bool) {
