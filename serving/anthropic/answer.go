@@ -30,7 +30,7 @@ func (w *Writer) AppendWhole(dst []byte, c *openai.Chunk, f openai.Final) ([]byt
 		return nil, err
 	}
 	body := openai.AppendReplaced(nil, v, "model", openai.AppendText(nil, string(w.Served)))
-	body = openai.AppendReplaced(nil, body, "usage", appendUsage(nil, fields.Get("usage"), f))
+	body = openai.AppendReplaced(nil, body, "usage", openai.AppendUsage(nil, fields.Get("usage"), f, appendCounts))
 	if f.Explain != nil {
 		body = openai.AppendReplaced(nil, body, "tradewind", f.Explain)
 	}
@@ -69,37 +69,12 @@ func (w *Writer) AppendEnd(dst []byte, f openai.Final, e *openai.Error) []byte {
 		last = openai.Value(`{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null}}`)
 	}
 	if fields, err := object(last); err == nil {
-		last = openai.AppendReplaced(nil, last, "usage", appendUsage(nil, fields.Get("usage"), f))
+		last = openai.AppendReplaced(nil, last, "usage", openai.AppendUsage(nil, fields.Get("usage"), f, appendCounts))
 	}
 	if f.Explain != nil {
 		last = openai.AppendReplaced(nil, last, "tradewind", f.Explain)
 	}
 	return openai.AppendNamed(openai.AppendNamed(dst, "message_delta", last), "message_stop", []byte(`{"type":"message_stop"}`))
-}
-
-// appendUsage copies a usage object with the cost, or the estimate where the vendor told nothing.
-func appendUsage(dst []byte, raw openai.Value, f openai.Final) []byte {
-	fields, err := raw.Fields("usage")
-	if err != nil || f.Estimate.Known {
-		fields = nil
-	}
-	dst = append(dst, '{')
-	for _, m := range fields {
-		if m.Name != "cost" && m.Name != "cost_details" {
-			dst = append(append(append(openai.AppendText(dst, m.Name), ':'), m.Value...), ',')
-		}
-	}
-	if f.Estimate.Known {
-		dst = append(appendCounts(dst, f.Estimate), `,"tradewind_estimated":true,`...)
-	}
-	if f.Cost != nil {
-		dst = append(f.Cost.Append(dst), ',')
-	}
-	if dst[len(dst)-1] == '{' {
-		return append(dst, '}')
-	}
-	dst[len(dst)-1] = '}'
-	return dst
 }
 
 // appendCounts appends the members of a usage object, without braces.

@@ -52,6 +52,56 @@ func Pieces(m Fields, fn func(kind Piece, text string)) error {
 	return nil
 }
 
+// FirstChoice is what the one choice of an answer or event says, whole or as a piece, and why it ended; nil where it says
+// nothing.
+func FirstChoice(answer Fields) (said Fields, stop string, err error) {
+	choices := answer.Get("choices")
+	if !choices.IsArray() {
+		return nil, "", nil
+	}
+	err = choices.Elements("choices", func(i int, v Value) error {
+		choice, err := v.Fields("choice")
+		if err != nil || i > 0 {
+			return nil // one answer was asked for
+		}
+		if reason := choice.Get("finish_reason"); reason.IsText() && !reason.Empty() {
+			stop, _ = reason.Text("finish_reason") // it is a string
+		}
+		for _, name := range [...]string{"delta", "message"} {
+			if v := choice.Get(name); v != nil && said == nil {
+				said, _ = v.Fields(name) // what is no object says nothing
+			}
+		}
+		return nil
+	})
+	return said, stop, err
+}
+
+// AppendUsage copies a dialect's usage object with the cost, or with counts of the estimate where the vendor told nothing.
+func AppendUsage(dst []byte, raw Value, f Final, counts func([]byte, Usage) []byte) []byte {
+	fields, err := raw.Fields("usage")
+	if err != nil || f.Estimate.Known {
+		fields = nil
+	}
+	dst = append(dst, '{')
+	for _, m := range fields {
+		if m.Name != "cost" && m.Name != "cost_details" {
+			dst = append(append(append(AppendText(dst, m.Name), ':'), m.Value...), ',')
+		}
+	}
+	if f.Estimate.Known {
+		dst = append(counts(dst, f.Estimate), `,"tradewind_estimated":true,`...)
+	}
+	if f.Cost != nil {
+		dst = append(f.Cost.Append(dst), ',')
+	}
+	if dst[len(dst)-1] == '{' {
+		return append(dst, '}')
+	}
+	dst[len(dst)-1] = '}'
+	return dst
+}
+
 // contentParts reads a content that is a list, as Mistral's reasoning models send it.
 func contentParts(v Value, fn func(kind Piece, text string)) error {
 	return v.Elements("content", func(i int, v Value) error {

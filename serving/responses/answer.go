@@ -37,7 +37,7 @@ func (w *Writer) final(response openai.Value, f openai.Final) openai.Value {
 		return response
 	}
 	response = w.named(response)
-	response = openai.AppendReplaced(nil, response, "usage", appendUsage(nil, fields.Get("usage"), f))
+	response = openai.AppendReplaced(nil, response, "usage", openai.AppendUsage(nil, fields.Get("usage"), f, appendCounts))
 	if f.Explain != nil {
 		response = openai.AppendReplaced(nil, response, "tradewind", f.Explain)
 	}
@@ -102,31 +102,6 @@ func appendFailure(dst []byte, e *openai.Error) []byte {
 		body = []byte(`{"code":"internal_error","message":"internal error"}`)
 	}
 	return append(dst, body...)
-}
-
-// appendUsage copies a usage object with the cost, or the estimate where the vendor told nothing.
-func appendUsage(dst []byte, raw openai.Value, f openai.Final) []byte {
-	fields, err := raw.Fields("usage")
-	if err != nil || f.Estimate.Known {
-		fields = nil
-	}
-	dst = append(dst, '{')
-	for _, m := range fields {
-		if m.Name != "cost" && m.Name != "cost_details" {
-			dst = append(append(append(openai.AppendText(dst, m.Name), ':'), m.Value...), ',')
-		}
-	}
-	if f.Estimate.Known {
-		dst = append(appendCounts(dst, f.Estimate), `,"tradewind_estimated":true,`...)
-	}
-	if f.Cost != nil {
-		dst = append(f.Cost.Append(dst), ',')
-	}
-	if dst[len(dst)-1] == '{' {
-		return append(dst, '}')
-	}
-	dst[len(dst)-1] = '}'
-	return dst
 }
 
 // appendCounts appends the members of a usage object, without braces.

@@ -104,28 +104,14 @@ func (t *Translator) chunk(c *openai.Chunk) error {
 			t.usage = u
 		}
 	}
-	choices := fields.Get("choices")
-	if !choices.IsArray() {
-		return nil
+	said, stop, err := openai.FirstChoice(fields)
+	if stop != "" {
+		t.stop = stop
 	}
-	return choices.Elements("choices", func(i int, v openai.Value) error {
-		choice, err := v.Fields("choice")
-		if err != nil || i > 0 {
-			return nil // one answer was asked for
-		}
-		if reason := choice.Get("finish_reason"); reason.IsText() && !reason.Empty() {
-			t.stop, _ = reason.Text("finish_reason") // it is a string
-		}
-		said := choice.Get("delta")
-		if !t.stream {
-			said = choice.Get("message")
-		}
-		delta, err := said.Fields("delta")
-		if err != nil {
-			return nil
-		}
-		return t.said(delta)
-	})
+	if err != nil || said == nil {
+		return err
+	}
+	return t.said(said)
 }
 
 // start begins the answer.

@@ -2,10 +2,13 @@ package upstream
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
 // Class says what kind of failure an attempt met; it decides what may follow.
@@ -226,4 +229,16 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		d = at.Sub(now)
 	}
 	return min(max(d, 0), retryAfterMax)
+}
+
+// Lacking is the field that a refusal to say a request in a vendor's dialect is about, "" where there is none.
+func Lacking(err error) string {
+	var e *openai.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e) && e.Param != "":
+		return e.Param
+	}
+	return "the body"
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tradewind-llm/tradewind/serving/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/httpclient"
 )
@@ -22,27 +21,8 @@ import (
 // capDefault caps an answer where a chat request that reached us says nothing; the gateway always says something.
 const capDefault = 4096
 
-// Options configure a Provider. BaseURL is required.
-type Options struct {
-	// BaseURL is the address up to and with the version: https://api.anthropic.com/v1.
-	BaseURL string
-	// Key is sent as x-api-key.
-	Key telemetry.Secret
-	// AllowPrivate, ConnectTimeout and AnswerMax are those of httpclient.Options.
-	AllowPrivate   bool
-	ConnectTimeout time.Duration
-	AnswerMax      int
-}
-
-func (o *Options) client() httpclient.Options {
-	return httpclient.Options{BaseURL: o.BaseURL, Secret: o.Key, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax}
-}
-
-// Validate refuses what cannot be called.
-func (o *Options) Validate() error {
-	c := o.client()
-	return c.Validate()
-}
+// Options configure a Provider. Key is sent as x-api-key.
+type Options = httpclient.Options
 
 // Provider is Anthropic's API, or a copy of it. It is safe for concurrent use.
 type Provider struct {
@@ -52,7 +32,7 @@ type Provider struct {
 
 // New makes a provider. Close frees its idle connections.
 func New(o Options) (*Provider, error) {
-	client, err := httpclient.New(o.client())
+	client, err := httpclient.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,14 +48,7 @@ func (p *Provider) Speaks(d openai.Dialect) bool { return d == openai.Messages }
 // Lacks names what of a chat request cannot be said in Messages.
 func (p *Provider) Lacks(chat []byte) string {
 	_, err := anthropic.FromChat(chat, openai.OutputMax)
-	var e *openai.Error
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &e) && e.Param != "":
-		return e.Param
-	}
-	return "the body"
+	return upstream.Lacking(err)
 }
 
 // Stream makes one call.

@@ -84,7 +84,7 @@ func New(o Options) (*Provider, error) {
 	}
 	var err error
 	p.client, err = httpclient.New(httpclient.Options{
-		BaseURL: p.o.BaseURL, Secret: secret, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax,
+		BaseURL: p.o.BaseURL, Key: secret, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax,
 	})
 	return p, err
 }
@@ -124,7 +124,7 @@ func (p *Provider) Speaks(openai.Dialect) bool { return false }
 // Lacks names what of a chat request no model can be told in Converse.
 func (p *Provider) Lacks(chat []byte) string {
 	_, _, err := encode(chat, "")
-	return lacking(err)
+	return upstream.Lacking(err)
 }
 
 // Stream makes one call. A model that Bedrock serves through inference profiles only is called once more by the profile of

@@ -3,13 +3,10 @@ package bedrock
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/chatform"
 )
 
@@ -353,22 +350,4 @@ func (e *encoder) format() error {
 	}
 	e.close(`}}}}`)
 	return nil
-}
-
-// unable is the refusal of what this model cannot be told, and another may.
-func (e *encoder) unable(param, why string) error {
-	refusal := openai.AsError(e.r.Unsayable(param, why))
-	return &upstream.Error{Class: upstream.Unsayable, Status: http.StatusBadRequest, Message: refusal.Message, Param: param}
-}
-
-// lacking is the field that an error of encode is about.
-func lacking(err error) string {
-	var e *openai.Error
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &e) && e.Param != "":
-		return e.Param
-	}
-	return "the body"
 }

@@ -103,7 +103,7 @@ func TestUnsaid(t *testing.T) {
 		{messages(`{"role":"system","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]},{"role":"user","content":"a"}`), "messages[0].content[0].type"},
 	} {
 		_, _, err := encode(test.body, "anthropic.claude-opus-4-8")
-		if got := lacking(err); got != test.param {
+		if got := upstream.Lacking(err); got != test.param {
 			t.Errorf("%s: lacks %q (%v), want %q", test.body, got, err, test.param)
 		}
 	}

@@ -35,7 +35,7 @@ func (e *encoder) thinking() error {
 		e.open(`"additionalModelRequestFields":{"reasoning_effort":"`, effort, `"},`)
 		return nil
 	}
-	return e.unable(want.Param, "Converse has no field by which this model would know")
+	return e.r.Unable(want.Param, "Converse has no field by which this model would know")
 }
 
 // claude asks Anthropic's models: older ones by a budget, newer ones by an effort.
@@ -46,7 +46,7 @@ func (e *encoder) claude(effort string) error {
 	}
 	if !budgeted(e.model) {
 		if want.Budget > 0 {
-			return e.unable(want.Param, "it thinks by effort, not by tokens")
+			return e.r.Unable(want.Param, "it thinks by effort, not by tokens")
 		}
 		e.open(`"additionalModelRequestFields":{"thinking":{"type":"adaptive"},"output_config":{"effort":"`, effort, `"}},`)
 		return nil
@@ -54,7 +54,7 @@ func (e *encoder) claude(effort string) error {
 	const least = 1024 // what the models take, which must be less than the cap on the answer
 	limit := e.r.MaxTokens
 	if limit > 0 && limit <= least {
-		return e.unable(want.Param, "with max_tokens of "+strconv.Itoa(limit)+" there is no room for thinking, which takes more than 1024")
+		return e.r.Unable(want.Param, "with max_tokens of "+strconv.Itoa(limit)+" there is no room for thinking, which takes more than 1024")
 	}
 	budget := want.Budget
 	if budget == 0 {

@@ -7,9 +7,11 @@
 package chatform
 
 import (
+	"net/http"
 	"slices"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // Request is a chat request taken apart. Its values lie in the body that it was parsed from.
@@ -110,6 +112,11 @@ func Parse(body []byte, to string) (*Request, error) {
 // Unsayable is the refusal of what the vendor cannot be told.
 func (r *Request) Unsayable(param, why string) error {
 	return openai.BadParam(param, "cannot be said to %s: %s", r.to, why)
+}
+
+// Unable is the refusal of what one model of the vendor cannot be told, and another may.
+func (r *Request) Unable(param, why string) error {
+	return &upstream.Error{Class: upstream.Unsayable, Status: http.StatusBadRequest, Message: openai.AsError(r.Unsayable(param, why)).Message, Param: param}
 }
 
 func (r *Request) field(name string, v openai.Value) (err error) {

@@ -14,32 +14,12 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/httpclient"
 )
 
-// Options configure a Provider. BaseURL is required.
-type Options struct {
-	// BaseURL is the address up to and with the version: https://generativelanguage.googleapis.com/v1beta.
-	BaseURL string
-	// Key is sent as x-goog-api-key, never in the address.
-	Key telemetry.Secret
-	// AllowPrivate, ConnectTimeout and AnswerMax are those of httpclient.Options.
-	AllowPrivate   bool
-	ConnectTimeout time.Duration
-	AnswerMax      int
-}
-
-func (o *Options) client() httpclient.Options {
-	return httpclient.Options{BaseURL: o.BaseURL, Secret: o.Key, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax}
-}
-
-// Validate refuses what cannot be called.
-func (o *Options) Validate() error {
-	c := o.client()
-	return c.Validate()
-}
+// Options configure a Provider. Key is sent as x-goog-api-key, never in the address.
+type Options = httpclient.Options
 
 // Provider is the Gemini API. It is safe for concurrent use.
 type Provider struct {
@@ -49,7 +29,7 @@ type Provider struct {
 
 // New makes a provider. Close frees its idle connections.
 func New(o Options) (*Provider, error) {
-	client, err := httpclient.New(o.client())
+	client, err := httpclient.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +45,7 @@ func (p *Provider) Speaks(openai.Dialect) bool { return false }
 // Lacks names what of a chat request no Gemini model can be told.
 func (p *Provider) Lacks(chat []byte) string {
 	_, err := encode(chat, "")
-	return lacking(err)
+	return upstream.Lacking(err)
 }
 
 // Stream makes one call.

@@ -1,13 +1,10 @@
 package google
 
 import (
-	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/chatform"
 )
 
@@ -328,7 +325,7 @@ func (e *encoder) thinking() error {
 	}
 	off := want.Effort == "none"
 	if off && (!budgeted(e.model) || strings.Contains(e.model, "pro")) && e.model != "" {
-		return e.unable(want.Param, "it cannot but think")
+		return e.r.Unable(want.Param, "it cannot but think")
 	}
 	e.open(`"thinkingConfig":{`)
 	switch {
@@ -361,22 +358,4 @@ func level(model, effort string) string {
 		return "high"
 	}
 	return effort
-}
-
-// unable is the refusal of what this model cannot be told, and another may.
-func (e *encoder) unable(param, why string) error {
-	refusal := openai.AsError(e.r.Unsayable(param, why))
-	return &upstream.Error{Class: upstream.Unsayable, Status: http.StatusBadRequest, Message: refusal.Message, Param: param}
-}
-
-// lacking is the field that an error of encode is about.
-func lacking(err error) string {
-	var e *openai.Error
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &e) && e.Param != "":
-		return e.Param
-	}
-	return "the body"
 }

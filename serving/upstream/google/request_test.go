@@ -104,7 +104,7 @@ func TestUnsaid(t *testing.T) {
 		{messages(`{"role":"user","content":"a"},{"role":"assistant","content":"b","audio":{"id":"x"}}`), "messages[1].audio"},
 	} {
 		_, err := encode(test.body, "gemini-2.5-flash")
-		if got := lacking(err); got != test.param {
+		if got := upstream.Lacking(err); got != test.param {
 			t.Errorf("%s: lacks %q (%v), want %q", test.body, got, err, test.param)
 		}
 	}

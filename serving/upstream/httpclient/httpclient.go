@@ -42,8 +42,8 @@ const (
 type Options struct {
 	// BaseURL is the address up to and with the version, such as https://api.openai.com/v1.
 	BaseURL string
-	// Secret must stand in no error. Whoever makes the headers sends it.
-	Secret telemetry.Secret
+	// Key must stand in no error. Whoever makes the headers sends it.
+	Key telemetry.Secret
 	// AllowPrivate lets a host name resolve to loopback, private and link-local addresses. An address or "localhost" in
 	// BaseURL itself needs no leave: whoever wrote it meant it.
 	AllowPrivate bool
@@ -94,7 +94,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("httpclient: the base URL cannot be parsed")
 	}
-	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(o.Secret), transport: &http.Transport{
+	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(o.Key), transport: &http.Transport{
 		DialContext:            Dialer(u.Hostname(), o.AllowPrivate, o.ConnectTimeout).DialContext,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,

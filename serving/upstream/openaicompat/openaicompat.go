@@ -39,7 +39,7 @@ type Options struct {
 }
 
 func (o *Options) client() httpclient.Options {
-	return httpclient.Options{BaseURL: o.BaseURL, Secret: o.Key, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax}
+	return httpclient.Options{BaseURL: o.BaseURL, Key: o.Key, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax}
 }
 
 // Validate refuses what cannot be called.
