@@ -232,6 +232,13 @@ func (a *state) enter(now time.Time) (probe, ok bool) {
 	return false, true
 }
 
+// leave gives the right of a probe back.
+func (a *state) leave(probe bool) {
+	if probe {
+		a.probing.Store(false)
+	}
+}
+
 // retries is what requests have earned in retries: a fifth of one each, so that attempts stay within 1.2 times the
 // requests whatever fails and however fast. A count over the requests of the moment, as others have it, does not bound
 // failures that are quick.

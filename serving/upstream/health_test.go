@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
@@ -154,6 +155,27 @@ func TestProbes(t *testing.T) {
 		}
 		if failures := w.load(t, 1, 1); len(failures) > 0 || w.pool.Snapshot("a/m").State != Healthy {
 			t.Errorf("the arm is back: got %v in state %v", failures, w.pool.Snapshot("a/m").State)
+		}
+	})
+}
+
+// TestProbeSurvivesAPanic: a panic in a request that probes an arm leaves the arm to be probed by the next.
+func TestProbeSurvivesAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{}, []step{fails(Auth), fails(Auth), good})
+		w.load(t, 1, 1)
+		if got := w.pool.Snapshot("a/m").State; got != Ejected {
+			t.Fatalf("state %v, want it ejected", got)
+		}
+		plan := w.plan()
+		plan.OnAttempt = func(*catalog.Arm, []Attempt) error { panic("in a request") }
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = w.pool.Do(t.Context(), plan)
+		}()
+		var f *Failure
+		if failures := w.load(t, 1, 1); len(failures) == 1 && errors.As(failures[0], &f) && len(f.Attempts) == 0 {
+			t.Error("nobody may try the arm any more")
 		}
 	})
 }

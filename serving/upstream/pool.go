@@ -221,10 +221,7 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 			r.busy = append(r.busy, live)
 			continue
 		}
-		a, failed, err := r.attempt(ctx, arm, most)
-		if probe {
-			live.probing.Store(false)
-		}
+		a, failed, err := r.attempt(ctx, arm, most, live, probe)
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -246,8 +243,10 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	return nil, r.failure(ctx)
 }
 
-// attempt makes one attempt, if the plan lets it.
-func (r *run) attempt(ctx context.Context, arm *catalog.Arm, most int) (*Answer, *Attempt, error) {
+// attempt makes one attempt, if the plan lets it. A probe's right goes back whatever happens, a panic of the plan's included:
+// else nobody would ever try the arm again.
+func (r *run) attempt(ctx context.Context, arm *catalog.Arm, most int, live *state, probe bool) (*Answer, *Attempt, error) {
+	defer live.leave(probe)
 	if r.plan.OnAttempt != nil {
 		if err := r.plan.OnAttempt(arm, r.failed); err != nil {
 			return nil, nil, err
