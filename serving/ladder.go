@@ -190,7 +190,7 @@ func (r *round) timeLeft() time.Duration {
 // name of a single arm the request's own list decides, in its order.
 func (r *round) nextArm(wrong, tried []int) int {
 	c := &r.decision.Case
-	if !r.wire.Tradewind.Fallback.Or(true) || len(r.outcome.Attempts) >= ladderAttemptsMax || r.timeLeft() <= 0 || r.gone() {
+	if !r.wire.Tradewind.Fallback.Or(true) || len(r.outcome.Attempts) >= ladderAttemptsMax || r.timeLeft() <= 0 || r.gone() || r.drained() {
 		return -1
 	}
 	asked := r.tried()
