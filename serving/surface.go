@@ -136,6 +136,9 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 			return policy.Eligible, ""
 		}
 	}
+	if r.wire.Plain() {
+		return policy.Eligible, ""
+	}
 	if field := r.lackOf(a.ID.Provider()); field != "" {
 		return policy.ParamUnsupported, field
 	}

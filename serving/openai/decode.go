@@ -96,6 +96,8 @@ type Request struct {
 	bytesOfText  int64
 	bytesOfRest  int64
 	seen         uint64
+	// special is set by whatever makes a request more than texts by turns.
+	special bool
 }
 
 // field is a top-level field that Decode reads; all others are kept and not read.
@@ -207,7 +209,7 @@ func (r *Request) top(s *scanner) error {
 		}
 		m.value.from = s.i
 		if m.field == fOther {
-			err = r.other(s)
+			err = r.other(s, key)
 		} else if r.seen |= 1 << m.field; m.field < fTradewind {
 			err = r.standard(s, m.field)
 		} else {
@@ -221,12 +223,20 @@ func (r *Request) top(s *scanner) error {
 
 // other reads a field that is only passed on. Unless it is a plain number or switch it may hold text that the vendor
 // bills as input (predictions, search options), so its bytes count toward the bound.
-func (r *Request) other(s *scanner) error {
+func (r *Request) other(s *scanner, key []byte) error {
+	topP, temperature := string(key) == "top_p", string(key) == "temperature"
 	v, err := s.value()
-	if err == nil && (s.b[v.from] == '"' || s.b[v.from] == '{' || s.b[v.from] == '[') {
-		r.bytesOfRest += int64(v.to - v.from)
+	if err != nil {
+		return err
 	}
-	return err
+	text := v.of(s.b)
+	if !(topP && text[0] >= '0' && text[0] <= '9' || temperature && (text[0] == '0' || string(text) == "1")) {
+		r.special = true
+	}
+	if text[0] == '"' || text[0] == '{' || text[0] == '[' {
+		r.bytesOfRest += int64(len(text))
+	}
+	return nil
 }
 
 // standard reads one of OpenAI's own fields.
@@ -243,6 +253,11 @@ func (r *Request) standard(s *scanner, f field) (err error) {
 	}
 	if s.null() {
 		return nil
+	}
+	switch f {
+	case fStream, fStreamOptions, fMaxTokens, fMaxCompletionTokens, fUser:
+	default:
+		r.special = true
 	}
 	switch f {
 	case fStream:
@@ -370,6 +385,12 @@ func (r *Request) reasoning(s *scanner) error {
 		r.Needs |= catalog.Reasoning
 	}
 	return err
+}
+
+// Plain reports that the request is texts by turns, the user's last, with the settings that all vendors have. Every vendor
+// can be told it, so nobody has to try.
+func (r *Request) Plain() bool {
+	return !r.special && r.Prompt.Turns[len(r.Prompt.Turns)-1].Role == features.User
 }
 
 // Body is what the request was decoded from.

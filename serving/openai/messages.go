@@ -39,6 +39,7 @@ func (r *Request) message(s *scanner, i int) error {
 			turn.Text, err = r.content(s, i)
 		default:
 			// Tool calls, names, reasoning of earlier turns: all of it may be input, none of it tells the task.
+			r.special = true
 			var v span
 			v, err = s.value()
 			r.bytesOfRest += int64(v.to - v.from)
@@ -60,6 +61,11 @@ func (r *Request) message(s *scanner, i int) error {
 	default: // system, developer, and roles that only one vendor has: never the user's own turn
 		turn.Role = features.System
 	}
+	// What is plain: the system first, then the two others, and nobody says nothing.
+	speaks := role == "user" || role == "assistant" || role == "system" && (i == 0 || r.Prompt.Turns[i-1].Role == features.System)
+	if !speaks || turn.Text == "" {
+		r.special = true
+	}
 	r.bytesOfText += int64(len(turn.Text))
 	r.Prompt.Turns = append(r.Prompt.Turns, turn)
 	return nil
@@ -78,6 +84,7 @@ func (r *Request) content(s *scanner, i int) (string, error) {
 	case !s.at('['):
 		return "", s.wrong(fmt.Sprintf("messages[%d].content", i), "a string or an array of parts")
 	}
+	r.special = true
 	var texts []string
 	err := s.elements(func(j int) error {
 		if j >= PartsMax {

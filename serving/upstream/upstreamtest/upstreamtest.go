@@ -47,6 +47,7 @@ func (s *suite) common(t *testing.T) {
 	t.Run("cancel", s.cancel)
 	t.Run("redirect", s.redirect)
 	t.Run("connections are used again", s.reuse)
+	t.Run("plain requests", s.plain)
 }
 
 type suite struct {
