@@ -11,11 +11,18 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/session"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
 // configBytesMax bounds a configuration file.
 const configBytesMax = 4 << 20
+
+// A session may be remembered for a day, and ten million of them, which is 2 GB.
+const (
+	sessionIdleMax = 24 * 3600
+	sessionsMax    = 10_000_000
+)
 
 // config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored. The tags doc and enum are what
 // the schema says of a key.
@@ -28,6 +35,7 @@ type config struct {
 	Fallbacks map[string]nameList      `yaml:"fallbacks" doc:"Models that stand in for a named one, in order, where the request lists none."`
 	Router    routerConfig             `yaml:"router" restart:""`
 	Routing   routingConfig            `yaml:"routing"`
+	Sessions  sessionsConfig           `yaml:"sessions" restart:""`
 	Journal   journalConfig            `yaml:"journal" restart:""`
 	Log       logConfig                `yaml:"log" restart:""`
 	Shutdown  shutdownConfig           `yaml:"shutdown" restart:""`
@@ -84,6 +92,16 @@ type routingConfig struct {
 	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
 	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
+}
+
+// sessionsConfig is for how long, and of how many conversations, the arm is remembered.
+type sessionsConfig struct {
+	Idle float64 `yaml:"idle_seconds" doc:"How long a conversation stays with its model after its last request; 1800 by default."`
+	Max  int     `yaml:"max" doc:"The most conversations that are remembered; 131072 by default."`
+}
+
+func (s *sessionsConfig) options() session.Options {
+	return session.Options{Idle: time.Duration(s.Idle * float64(time.Second)), Max: s.Max}
 }
 
 type journalConfig struct {
@@ -169,6 +187,9 @@ func (c *config) validate() error {
 	}
 	if d := c.Routing.Timeout; !(d >= 0 && d <= 3600) {
 		return fmt.Errorf("config: routing.timeout_seconds is %v, want more than 0 and at most 3600", d)
+	}
+	if s := c.Sessions; !(s.Idle >= 0 && s.Idle <= sessionIdleMax) || s.Max < 0 || s.Max > sessionsMax {
+		return fmt.Errorf("config: sessions: idle_seconds %v and max %d, want 0 (the default) to %d and to %d", s.Idle, s.Max, sessionIdleMax, sessionsMax)
 	}
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)

@@ -166,7 +166,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
 	g, err := serving.New(serving.Options{
-		Settings: settings, Quota: limits, Ledger: books, Books: books,
+		Settings: settings, Quota: limits, Ledger: books, Books: books, Sessions: c.Sessions.options(),
 		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
 	})
 	if err != nil {
