@@ -61,17 +61,18 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 // providerConfig is one provider: a vendor of the catalog by its name, or any endpoint that speaks a known protocol, with
 // its type, a base_url and the models it serves.
 type providerConfig struct {
-	Name            string           `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type            string           `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
-	BaseURL         string           `yaml:"base_url" doc:"Address up to and with the version."`
-	APIKey          telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
-	AllowPrivate    bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
-	APIVersion      string           `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
-	Region          string           `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
-	AccessKeyID     string           `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
-	SecretAccessKey telemetry.Secret `yaml:"secret_access_key" doc:"Amazon's."`
-	SessionToken    telemetry.Secret `yaml:"session_token" doc:"Amazon's, where its keys expire."`
-	Models          []modelConfig    `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
+	Name            string             `yaml:"name" doc:"The part of its models' names before the first slash."`
+	Type            string             `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
+	BaseURL         string             `yaml:"base_url" doc:"Address up to and with the version."`
+	APIKey          telemetry.Secret   `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
+	APIKeys         []telemetry.Secret `yaml:"api_keys" doc:"Several keys, or more beside api_key. They share the requests; one that is rate-limited or refused is passed over."`
+	AllowPrivate    bool               `yaml:"allow_private" doc:"Its name may resolve to a private address."`
+	APIVersion      string             `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
+	Region          string             `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
+	AccessKeyID     string             `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
+	SecretAccessKey telemetry.Secret   `yaml:"secret_access_key" doc:"Amazon's."`
+	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
+	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
 type routerConfig struct {
@@ -182,6 +183,9 @@ func (c *config) validate() error {
 			return fmt.Errorf("config: providers: the name %q is empty, has a slash or stands twice", p.Name)
 		}
 		seen[p.Name] = true
+		if err := p.validateKeys(); err != nil {
+			return err
+		}
 	}
 	if err := c.validateGates(); err != nil {
 		return err
@@ -209,7 +213,7 @@ func loopback(addr string) bool {
 func (c *config) secrets() []telemetry.Secret {
 	var all []telemetry.Secret
 	for _, p := range c.Providers {
-		all = append(all, p.APIKey, p.SecretAccessKey, p.SessionToken)
+		all = append(append(all, p.APIKey, p.SecretAccessKey, p.SessionToken), p.APIKeys...)
 	}
 	for _, k := range c.Keys {
 		all = append(all, k.Key)

@@ -176,6 +176,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
 	metrics.WatchPriceAges(current.priceAges)
+	metrics.WatchBadKeys(current.badKeys)
 	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if m.Self != "" {
