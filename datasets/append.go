@@ -168,6 +168,12 @@ func (w *writer) policyCase(key string, c *policy.Case) {
 	w.bool(`,"explore":`, c.Explore)
 	w.float(`,"epsilon":`, c.Epsilon)
 	w.int(`,"pinned":`, int64(c.Pinned))
+	if s := &c.Session; *s != (policy.Session{}) {
+		w.float(`,"session":{"switch_usd":`, s.SwitchUSD)
+		w.float(`,"lambda":`, s.Lambda)
+		w.float(`,"margin":`, s.Margin)
+		w.key("}")
+	}
 	w.someBool(`,"floor_reference":`, c.FloorReference)
 	w.key("}")
 }
@@ -176,6 +182,7 @@ func (w *writer) candidate(c *policy.Candidate) {
 	w.text(`{"arm":`, string(c.Arm))
 	w.someText(`,"filter":`, string(c.Filter))
 	w.someBool(`,"prior":`, c.Prior)
+	w.someBool(`,"sticky":`, c.Sticky)
 	w.float(`,"quality":`, c.Quality)
 	w.float(`,"quality_err":`, c.QualityErr)
 	w.float(`,"score":`, c.Score)

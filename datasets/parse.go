@@ -167,6 +167,12 @@ func (r *reader) policyCase(key string) (c policy.Case) {
 	c.Explore = r.bool(`,"explore":`)
 	c.Epsilon = r.float(`,"epsilon":`)
 	c.Pinned = int(r.int(`,"pinned":`))
+	if r.has(`,"session":{"switch_usd":`) {
+		c.Session.SwitchUSD = r.number()
+		c.Session.Lambda = r.float(`,"lambda":`)
+		c.Session.Margin = r.float(`,"margin":`)
+		r.key("}")
+	}
 	c.FloorReference = r.someBool(`,"floor_reference":`)
 	r.key("}")
 	return c
@@ -176,6 +182,7 @@ func (r *reader) candidate() (c policy.Candidate) {
 	c.Arm = catalog.ArmID(r.text(`{"arm":`))
 	c.Filter = policy.Filter(r.someText(`,"filter":`))
 	c.Prior = r.someBool(`,"prior":`)
+	c.Sticky = r.someBool(`,"sticky":`)
 	c.Quality = r.float(`,"quality":`)
 	c.QualityErr = r.float(`,"quality_err":`)
 	c.Score = r.float(`,"score":`)

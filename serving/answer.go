@@ -443,6 +443,7 @@ func (r *round) finish() {
 	total := now.Sub(r.started)
 	o.LatencyMS, o.OverheadMS = milliseconds(total), milliseconds(total-r.waited)
 	r.settle(o.Cost)
+	r.remember()
 	if err := r.g.o.Journal.AppendOutcome(r.req.Context(), o); err != nil {
 		r.g.complain("an outcome was not journaled yet", "round", r.id, "error", err)
 	}

@@ -37,6 +37,7 @@ func (r *round) propose() error {
 	if err := r.constraints(c); err != nil {
 		return err
 	}
+	r.recall(c)
 	policy.Constrain(c)
 	if err := c.Validate(); err != nil {
 		return err
@@ -366,6 +367,8 @@ func (r *round) choose(i int) {
 		d.Reason = datasets.Explored
 	case d.Case.FloorReference:
 		d.Reason = datasets.FloorReference
+	case d.Case.Candidates[i].Sticky: // the draw that opened the session fixed it, and no certificate is about what follows
+		d.Reason, d.DrawID, d.Certified = datasets.Sticky, r.talk.state.Draw, false
 	case eligible == 1:
 		d.Reason = datasets.OnlyCandidate
 	default:

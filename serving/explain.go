@@ -39,6 +39,7 @@ type Explanation struct {
 	// Gates are what the answer must pass; what they said stands with the attempts.
 	Gates      []string    `json:"gates,omitempty"`
 	Candidates []Candidate `json:"candidates"`
+	Session    *Session    `json:"session,omitempty"`
 
 	Attempts   []datasets.Attempt   `json:"attempts,omitempty"`
 	Usage      *catalog.Usage       `json:"usage,omitempty"`
@@ -96,7 +97,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 	for i := range d.Case.Candidates {
 		e.Candidates = append(e.Candidates, explainCandidate(d, i))
 	}
-	e.Sentence = sentence(d, o)
+	e.Sentence, e.Session = sentence(d, o), explainSession(d)
 	if o == nil {
 		return e
 	}
@@ -187,6 +188,8 @@ func because(d *datasets.Decision) string {
 		return "the request names it"
 	case datasets.Explored:
 		return fmt.Sprintf("this round explores (probability %.4f)", d.Propensity)
+	case datasets.Sticky:
+		return stays(d)
 	case datasets.OnlyCandidate:
 		return "every other model was filtered"
 	case datasets.FloorReference:

@@ -28,6 +28,7 @@ func (r *round) journalDecision() error {
 	if level != governance.LogNone {
 		r.features = r.context.AppendBinary(r.features[:0])
 		d.Features, d.SpecDigest = r.features, r.router.spec
+		d.Conversation = r.talk.id.String() // of a text, so it is kept where features are
 	}
 	if level == governance.LogFull {
 		text := r.router.extractor.Ask(&r.wire.Prompt)
@@ -37,6 +38,7 @@ func (r *round) journalDecision() error {
 	d.Features = nil // the buffer is reused
 	if err == nil {
 		r.recorded = true
+		r.stay()
 		reference := int64(0)
 		if i := d.Case.Fallback; i >= 0 {
 			if n, err := catalog.FromDollars(d.Case.Candidates[i].CostUSD); err == nil {

@@ -62,7 +62,10 @@ type round struct {
 	proposed  policy.Distribution
 	plan      []*catalog.Arm
 	features  []byte
-	decided   time.Duration
+	// talk is the conversation, scratch memory for its name.
+	talk    conversation
+	scratch []byte
+	decided time.Duration
 
 	// gates are what the answer must pass, nil where there are none; said is what a stream says that is judged afterwards,
 	// and asking the arm of an escalation whose cost is not booked yet.
@@ -204,7 +207,7 @@ func (r *round) recycle() {
 	*r = round{
 		lacks: r.lacks[:0],
 		body:  r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
-		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], holds: r.holds[:0],
+		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], holds: r.holds[:0],
 	}
 	r.decision.Case.Candidates = candidates[:0]
 	g.rounds.Put(r)

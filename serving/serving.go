@@ -21,6 +21,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/quota"
+	"github.com/tradewind-llm/tradewind/serving/session"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
@@ -39,6 +40,8 @@ type Options struct {
 	// Log takes what is worth a person's eye; nil is silent.
 	Log *slog.Logger
 
+	// Sessions say how conversations are remembered.
+	Sessions session.Options
 	// Policy decides; nil is policy.Router.
 	Policy policy.Policy
 	// OutputTokensMax caps an answer where the request does not; it is sent upstream and bounds the hold. Zero is 4,096.
@@ -65,6 +68,7 @@ func (o *Options) Validate() error {
 // Gateway serves requests. Its methods may be called from any goroutine.
 type Gateway struct {
 	o        Options
+	sessions *session.Table
 	live     atomic.Pointer[live]
 	swap     sync.Mutex // one replacement of live at a time
 	surfaces map[openai.Dialect]*served
@@ -98,7 +102,11 @@ func New(o Options) (*Gateway, error) {
 	if o.Uniform == nil {
 		o.Uniform = rand.Float64
 	}
-	g := &Gateway{o: o, surfaces: map[openai.Dialect]*served{}, started: o.Now()}
+	sessions, err := session.NewTable(o.Sessions)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{o: o, sessions: sessions, surfaces: map[openai.Dialect]*served{}, started: o.Now()}
 	for _, s := range surfaces() {
 		g.surfaces[s.dialect] = &served{s, o.Metrics.Surface(string(s.dialect))}
 	}

@@ -38,8 +38,13 @@ func anyCase() *rapid.Generator[*Case] {
 		case 4:
 			c.Pinned = index.Draw(t, "pin")
 		}
+		sticky := rapid.OneOf(rapid.Just(-1), index).Draw(t, "sticky")
+		if sticky >= 0 {
+			c.Session = Session{SwitchUSD: usd.Draw(t, "switch"), Lambda: rapid.Float64Range(0, 10).Draw(t, "switch λ"), Margin: rapid.Float64Range(0, 0.1).Draw(t, "margin")}
+		}
 		for i := range c.Candidates {
 			c.Candidates[i] = Candidate{
+				Sticky:  i == sticky,
 				Arm:     catalog.ArmID(fmt.Sprintf("p/arm%d", i)),
 				Filter:  rapid.SampledFrom([]Filter{Eligible, Eligible, Eligible, Unhealthy, ContextTooSmall}).Draw(t, "filter"),
 				Quality: unit.Draw(t, "quality"), QualityErr: rapid.Float64Range(0, 0.2).Draw(t, "quality err"),
@@ -81,7 +86,7 @@ func TestPropensities(t *testing.T) {
 				if a.Filter != Eligible && d.P[i] != 0 {
 					t.Fatalf("%s: P[%d] = %v of an arm filtered by %s", name, i, d.P[i], a.Filter)
 				}
-				explores := c.Explore && c.Pinned < 0 && c.Epsilon > 0
+				explores := c.Explore && c.Pinned < 0 && c.Epsilon > 0 && !(d.Best >= 0 && c.Candidates[d.Best].Sticky)
 				if a.Filter == Eligible && explores && !(d.P[i] > 0) {
 					t.Fatalf("%s: P[%d] = %v of an eligible arm on a round that explores", name, i, d.P[i])
 				}
@@ -212,6 +217,7 @@ func TestValidate(t *testing.T) {
 		"reference": func(c *Case) { c.Reference = -2 },
 		"pinned":    func(c *Case) { c.Pinned = 9 },
 		"lambda":    func(c *Case) { c.Lambda = math.NaN() },
+		"switch":    func(c *Case) { c.Session.SwitchUSD = math.Inf(1) },
 		"score":     func(c *Case) { c.Candidates[1].Score = math.Inf(-1) },
 	} {
 		c := good.clone()

@@ -14,7 +14,8 @@ func (c *Case) Validate() error {
 			return fmt.Errorf("policy: index %d in a case of %d candidates", index, len(c.Candidates))
 		}
 	}
-	own := [...]float64{c.Lambda, c.Guard.Z, c.Guard.Tolerance, c.QualityFloor, c.ReferenceGap, c.MaxCostUSD, c.MaxLatencyMS, c.Epsilon}
+	own := [...]float64{c.Lambda, c.Guard.Z, c.Guard.Tolerance, c.QualityFloor, c.ReferenceGap, c.MaxCostUSD, c.MaxLatencyMS, c.Epsilon,
+		c.Session.SwitchUSD, c.Session.Lambda, c.Session.Margin}
 	if !finite(own[:]) {
 		return errors.New("policy: a setting of the case is not a finite number")
 	}

@@ -98,6 +98,8 @@ type Candidate struct {
 	Filter Filter        `json:"filter,omitempty"`
 	// Prior says that nothing measured stands behind the estimates: they are those of the arm's declared tier.
 	Prior bool `json:"prior,omitempty"`
+	// Sticky says that the conversation is with this arm; at most one candidate is.
+	Sticky bool `json:"sticky,omitempty"`
 
 	Quality    float64 `json:"quality"`
 	QualityErr float64 `json:"quality_err"`
@@ -125,6 +127,17 @@ type Guard struct {
 	On        bool    `json:"on"`
 	Z         float64 `json:"z"`
 	Tolerance float64 `json:"tolerance"`
+}
+
+// Session is what leaving the arm costs that a conversation is with; zero where there is none, or nothing to lose.
+type Session struct {
+	// SwitchUSD is the prompt cache that is lost. Lambda is the least price of a dollar at which it counts: where quality
+	// is all that is asked for, a cache is still worth more than nothing.
+	SwitchUSD float64 `json:"switch_usd"`
+	Lambda    float64 `json:"lambda"`
+	// Margin is a gain in quality that cannot be told from noise. Every turn has estimates of its own, and without it a
+	// conversation with nothing to lose would change hands on their errors.
+	Margin float64 `json:"margin"`
 }
 
 // Case is all that a choice may depend on. Plain values: it is journaled whole, and the same policy given the same
@@ -157,6 +170,8 @@ type Case struct {
 	Epsilon float64 `json:"epsilon"`
 	// Pinned is the index of the only arm that may be chosen (a concrete model name, a rule, a sticky session), or -1.
 	Pinned int `json:"pinned"`
+	// Session is the cost of leaving the sticky candidate.
+	Session Session `json:"session,omitzero"`
 	// FloorReference says that Constrain found no arm above the floor and let the reference arm serve.
 	FloorReference bool `json:"floor_reference,omitempty"`
 }

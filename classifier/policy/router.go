@@ -3,27 +3,33 @@ package policy
 import "math"
 
 // Objective is what arm i is worth in this case: its score less what its expected cost would buy elsewhere, in units
-// of quality. An arm without a price is worth its score; Constrain lets it compete only where cost does not count.
+// of quality, and less what the conversation loses by going there. An arm without a price is worth its score; Constrain
+// lets it compete only where cost does not count.
 func Objective(c *Case, i int) float64 {
 	a := &c.Candidates[i]
-	if !a.Priced {
-		return a.Score
+	worth := a.Score
+	if a.Priced {
+		// The conversion forbids a fused multiply-add: a logged case must give the same bits wherever it is replayed.
+		worth -= float64(c.Lambda * a.CostUSD)
 	}
-	// The conversion forbids a fused multiply-add: a logged case must give the same bits wherever it is replayed.
-	return a.Score - float64(c.Lambda*a.CostUSD)
+	if !a.Sticky {
+		worth -= c.Session.Margin + float64(max(c.Lambda, c.Session.Lambda)*c.Session.SwitchUSD)
+	}
+	return worth
 }
 
-// Router is the policy that serves: the best objective, mixed with a uniform choice where the round may explore.
+// Router is the policy that serves: the best objective, mixed with a uniform choice where the round may explore. A
+// conversation that stays with its arm does not explore: the draw that opened it was its exploration.
 type Router struct{}
 
 // Propose gives the best eligible candidate 1 − ε + ε/K and each of the other K − 1 ε/K. With nothing to explore
-// (Explore off, ε = 0, one arm left, a pin) the best has 1.
+// (Explore off, ε = 0, one arm left, a pin, a session that stays) the best has 1.
 func (Router) Propose(dst *Distribution, c *Case) {
 	k := dst.reset(c)
 	if k == 0 {
 		return
 	}
-	epsilon := exploration(c, k)
+	epsilon := dst.exploration(c, k)
 	share := epsilon / float64(k)
 	for i := range dst.P {
 		if c.Candidates[i].Filter == Eligible {
@@ -46,7 +52,7 @@ func (p InverseGap) Propose(dst *Distribution, c *Case) {
 	if k == 0 {
 		return
 	}
-	epsilon := exploration(c, k)
+	epsilon := dst.exploration(c, k)
 	if epsilon == 0 {
 		dst.P[dst.Best] = 1
 		return
@@ -64,8 +70,8 @@ func (p InverseGap) Propose(dst *Distribution, c *Case) {
 }
 
 // exploration returns the ε in force among k eligible arms.
-func exploration(c *Case, k int) float64 {
-	if !c.Explore || k < 2 || c.Pinned >= 0 || !(c.Epsilon > 0) {
+func (d *Distribution) exploration(c *Case, k int) float64 {
+	if !c.Explore || k < 2 || c.Pinned >= 0 || c.Candidates[d.Best].Sticky || !(c.Epsilon > 0) {
 		return 0
 	}
 	return min(c.Epsilon, 1)
@@ -93,6 +99,10 @@ func (d *Distribution) reset(c *Case) (eligible int) {
 
 // better reports whether candidate i is preferred to candidate j, which comes first in catalog order.
 func better(c *Case, i, j int) bool {
+	sticky := c.Candidates[i].Sticky
+	if stays := sticky || c.Candidates[j].Sticky; stays && (c.LatencyFirst || c.AvailabilityFirst) {
+		return sticky // neither is measured with the cache that leaving would lose, so no gain can be told
+	}
 	if c.LatencyFirst {
 		a, b := latency(&c.Candidates[i]), latency(&c.Candidates[j])
 		if a != b {
@@ -105,6 +115,9 @@ func better(c *Case, i, j int) bool {
 	a, b := Objective(c, i), Objective(c, j)
 	if a != b {
 		return a > b || math.IsNaN(b)
+	}
+	if sticky || c.Candidates[j].Sticky {
+		return sticky
 	}
 	return cost(&c.Candidates[i]) < cost(&c.Candidates[j])
 }

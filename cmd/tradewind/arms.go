@@ -8,6 +8,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/keyring"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
 )
 
@@ -25,7 +26,7 @@ type fleet struct {
 	// skipped is what the configured file of facts has no place for.
 	skipped []catalog.Skipped
 	// made remembers of what each provider was made.
-	made map[string]vendorOptions
+	made map[string][]vendorOptions
 }
 
 // assemble lists the arms of every provider that has a key in the environment or stands in the configuration, at the
@@ -36,7 +37,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string]vendorOptions{}}
+	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string][]vendorOptions{}}
 	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
@@ -74,11 +75,15 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 // withVendors adds the vendors whose key is in the environment, and what the catalog knows of those that are configured.
 func withVendors(configured []providerConfig, getenv func(string) string) []providerConfig {
 	all := slices.Clone(configured)
+	for i := range all {
+		all[i].firstKey()
+	}
 	for _, v := range catalog.Providers() {
-		key := firstSet(getenv, v.KeyVars)
+		keys := keysOf(getenv, v.KeyVars)
 		i := slices.IndexFunc(all, func(p providerConfig) bool { return p.Name == v.Name })
 		if i < 0 {
-			p := providerConfig{Name: v.Name, Type: v.Protocol(), BaseURL: v.BaseURL, APIKey: key}
+			p := providerConfig{Name: v.Name, Type: v.Protocol(), BaseURL: v.BaseURL, APIKeys: keys}
+			p.firstKey()
 			if p.fromEnvironment(getenv) {
 				all = append(all, p)
 			}
@@ -91,7 +96,8 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 			all[i].Type = v.Protocol()
 		}
 		if all[i].APIKey == "" {
-			all[i].APIKey = key
+			all[i].APIKeys = keys
+			all[i].firstKey()
 		}
 		all[i].fromEnvironment(getenv)
 	}
@@ -127,13 +133,23 @@ func (c *config) catalog(known *catalog.Catalog) (_ *catalog.Catalog, skipped []
 	return known.Over(over), skipped, nil
 }
 
-func firstSet(getenv func(string) string, names []string) telemetry.Secret {
-	for _, n := range names {
-		if v := getenv(n); v != "" {
-			return telemetry.Secret(v)
+// keysOf are the keys in the environment: the first of the names that is set, and those whose names go on with _2, _3 and
+// so on. One that is taken out leaves a gap, and those after it count all the same.
+func keysOf(getenv func(string) string, names []string) (keys []telemetry.Secret) {
+	for _, name := range names {
+		first := getenv(name)
+		if first == "" {
+			continue
 		}
+		keys = append(keys, telemetry.Secret(first))
+		for i := 2; i <= keyring.KeysMax; i++ {
+			if key := telemetry.Secret(getenv(fmt.Sprintf("%s_%d", name, i))); key != "" && !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+		break
 	}
-	return ""
+	return keys
 }
 
 func (f *fleet) simulate(before *fleet) error {
@@ -150,15 +166,16 @@ func (f *fleet) simulate(before *fleet) error {
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
 func (f *fleet) add(p *providerConfig, before *fleet) error {
 	o := p.options()
-	f.secrets, f.made[p.Name] = append(f.secrets, p.APIKey, p.SecretAccessKey, p.SessionToken), o
-	if before != nil && before.providers[p.Name] != nil && before.made[p.Name] == o {
+	f.secrets = append(append(f.secrets, p.APIKey, p.SecretAccessKey, p.SessionToken), p.APIKeys...)
+	f.made[p.Name] = o
+	if before != nil && before.providers[p.Name] != nil && slices.Equal(before.made[p.Name], o) {
 		f.providers[p.Name] = before.providers[p.Name]
 	} else {
-		provider, err := o.provider()
+		ring, err := ringOf(o)
 		if err != nil {
 			return fmt.Errorf("provider %s: %w", p.Name, err)
 		}
-		f.providers[p.Name] = provider
+		f.providers[p.Name] = ring
 	}
 	for _, m := range p.Models {
 		if arm, ok := f.catalog.Lookup(catalog.ArmID(p.Name + "/" + m.Name)); ok { // c.catalog put it there

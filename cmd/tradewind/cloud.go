@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -11,6 +13,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/upstream/bedrock"
 	"github.com/tradewind-llm/tradewind/serving/upstream/google"
+	"github.com/tradewind-llm/tradewind/serving/upstream/keyring"
 	"github.com/tradewind-llm/tradewind/serving/upstream/openaicompat"
 )
 
@@ -29,11 +32,54 @@ type vendorOptions struct {
 	secretKey, sessionToken telemetry.Secret
 }
 
-func (p *providerConfig) options() vendorOptions {
-	return vendorOptions{
+// options are those of a provider, once for each of its keys.
+func (p *providerConfig) options() []vendorOptions {
+	all := []vendorOptions{{
 		protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai",
 		apiVersion: p.APIVersion, region: p.Region, accessKey: p.AccessKeyID, secretKey: p.SecretAccessKey, sessionToken: p.SessionToken,
+	}}
+	for _, key := range p.APIKeys {
+		o := all[0]
+		o.key = key
+		all = append(all, o)
 	}
+	return all
+}
+
+// firstKey moves the first of several keys to where a single one stands.
+func (p *providerConfig) firstKey() {
+	if p.APIKey == "" && len(p.APIKeys) > 0 {
+		p.APIKey, p.APIKeys = p.APIKeys[0], p.APIKeys[1:]
+	}
+}
+
+func (p *providerConfig) validateKeys() error {
+	keys := p.APIKeys
+	if p.APIKey != "" {
+		keys = append([]telemetry.Secret{p.APIKey}, keys...)
+	}
+	if len(keys) > keyring.KeysMax {
+		return fmt.Errorf("config: provider %s has %d keys, want at most %d", p.Name, len(keys), keyring.KeysMax)
+	}
+	for i, key := range keys {
+		if key == "" || slices.Contains(keys[:i], key) {
+			return fmt.Errorf("config: provider %s: key %d is empty, or stands twice", p.Name, i+1)
+		}
+	}
+	return nil
+}
+
+// ringOf makes a provider of its keys.
+func ringOf(options []vendorOptions) (*keyring.Ring, error) {
+	var o keyring.Options
+	for i := range options {
+		p, err := options[i].provider()
+		if err != nil {
+			return nil, err
+		}
+		o.Keys = append(o.Keys, p)
+	}
+	return keyring.New(o)
 }
 
 func (o *vendorOptions) provider() (upstream.Provider, error) {

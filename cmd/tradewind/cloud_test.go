@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		{providerConfig{APIKey: "k"}, providerConfig{Region: "eu-west-1", APIKey: "k"}},
 	} {
 		test.config.Name, test.want.Name, test.want.Type = "amazon-bedrock", "amazon-bedrock", catalog.ProtocolBedrock
-		if got := withVendors([]providerConfig{test.config}, e.get)[0]; got.options() != test.want.options() {
+		if got := withVendors([]providerConfig{test.config}, e.get)[0]; !slices.Equal(got.options(), test.want.options()) {
 			t.Errorf("%+v became %+v, want %+v", test.config, got, test.want)
 		}
 	}

@@ -11,11 +11,18 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/session"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
 // configBytesMax bounds a configuration file.
 const configBytesMax = 4 << 20
+
+// A session may be remembered for a day, and ten million of them, which is 2 GB.
+const (
+	sessionIdleMax = 24 * 3600
+	sessionsMax    = 10_000_000
+)
 
 // config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored. The tags doc and enum are what
 // the schema says of a key.
@@ -28,6 +35,7 @@ type config struct {
 	Fallbacks map[string]nameList      `yaml:"fallbacks" doc:"Models that stand in for a named one, in order, where the request lists none."`
 	Router    routerConfig             `yaml:"router" restart:""`
 	Routing   routingConfig            `yaml:"routing"`
+	Sessions  sessionsConfig           `yaml:"sessions" restart:""`
 	Journal   journalConfig            `yaml:"journal" restart:""`
 	Log       logConfig                `yaml:"log" restart:""`
 	Shutdown  shutdownConfig           `yaml:"shutdown" restart:""`
@@ -61,17 +69,18 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 // providerConfig is one provider: a vendor of the catalog by its name, or any endpoint that speaks a known protocol, with
 // its type, a base_url and the models it serves.
 type providerConfig struct {
-	Name            string           `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type            string           `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
-	BaseURL         string           `yaml:"base_url" doc:"Address up to and with the version."`
-	APIKey          telemetry.Secret `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
-	AllowPrivate    bool             `yaml:"allow_private" doc:"Its name may resolve to a private address."`
-	APIVersion      string           `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
-	Region          string           `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
-	AccessKeyID     string           `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
-	SecretAccessKey telemetry.Secret `yaml:"secret_access_key" doc:"Amazon's."`
-	SessionToken    telemetry.Secret `yaml:"session_token" doc:"Amazon's, where its keys expire."`
-	Models          []modelConfig    `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
+	Name            string             `yaml:"name" doc:"The part of its models' names before the first slash."`
+	Type            string             `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
+	BaseURL         string             `yaml:"base_url" doc:"Address up to and with the version."`
+	APIKey          telemetry.Secret   `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
+	APIKeys         []telemetry.Secret `yaml:"api_keys" doc:"Several keys, or more beside api_key. They share the requests; one that is rate-limited or refused is passed over."`
+	AllowPrivate    bool               `yaml:"allow_private" doc:"Its name may resolve to a private address."`
+	APIVersion      string             `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
+	Region          string             `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
+	AccessKeyID     string             `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
+	SecretAccessKey telemetry.Secret   `yaml:"secret_access_key" doc:"Amazon's."`
+	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
+	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
 type routerConfig struct {
@@ -84,6 +93,16 @@ type routingConfig struct {
 	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
 	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
+}
+
+// sessionsConfig is for how long, and of how many conversations, the arm is remembered.
+type sessionsConfig struct {
+	Idle float64 `yaml:"idle_seconds" doc:"How long a conversation stays with its model after its last request; 1800 by default."`
+	Max  int     `yaml:"max" doc:"The most conversations that are remembered; 131072 by default."`
+}
+
+func (s *sessionsConfig) options() session.Options {
+	return session.Options{Idle: time.Duration(s.Idle * float64(time.Second)), Max: s.Max}
 }
 
 type journalConfig struct {
@@ -170,6 +189,9 @@ func (c *config) validate() error {
 	if d := c.Routing.Timeout; !(d >= 0 && d <= 3600) {
 		return fmt.Errorf("config: routing.timeout_seconds is %v, want more than 0 and at most 3600", d)
 	}
+	if s := c.Sessions; !(s.Idle >= 0 && s.Idle <= sessionIdleMax) || s.Max < 0 || s.Max > sessionsMax {
+		return fmt.Errorf("config: sessions: idle_seconds %v and max %d, want 0 (the default) to %d and to %d", s.Idle, s.Max, sessionIdleMax, sessionsMax)
+	}
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
@@ -182,6 +204,9 @@ func (c *config) validate() error {
 			return fmt.Errorf("config: providers: the name %q is empty, has a slash or stands twice", p.Name)
 		}
 		seen[p.Name] = true
+		if err := p.validateKeys(); err != nil {
+			return err
+		}
 	}
 	if err := c.validateGates(); err != nil {
 		return err
@@ -209,7 +234,7 @@ func loopback(addr string) bool {
 func (c *config) secrets() []telemetry.Secret {
 	var all []telemetry.Secret
 	for _, p := range c.Providers {
-		all = append(all, p.APIKey, p.SecretAccessKey, p.SessionToken)
+		all = append(append(all, p.APIKey, p.SecretAccessKey, p.SessionToken), p.APIKeys...)
 	}
 	for _, k := range c.Keys {
 		all = append(all, k.Key)

@@ -116,6 +116,7 @@ func TestConfigBad(t *testing.T) {
 		"price in words":     {"providers:\n  - name: lab\n    models: [{name: m, input_usd_per_mtok: cheap}]\n", `line 3: catalog: "cheap" is not a decimal number`},
 		"sync":               {"journal: {sync: maybe}\n", `line 1: sync "maybe" is none of write, always`},
 		"retention":          {"log: {retention_days: -1}\n", "log.retention_days is -1, want 0 (keep all) to 36525"},
+		"sessions":           {"sessions: {idle_seconds: 90000}\n", "config: sessions: idle_seconds 90000 and max 0, want 0 (the default) to 86400"},
 		"unit of retention":  {"log: {retention_weeks: 4}\n", "retention_weeks"},
 		"provider type":      {"providers:\n  - {name: lab, type: soap}\n", `line 2: type "soap" is none of openai`},
 		"no models":          {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\"}\n", "list some under `models:`"},

@@ -21,6 +21,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
 const (
@@ -179,6 +180,7 @@ func (x *examination) keys(c *config) {
 // providers asks each provider for its models: that shows whether it can be reached, takes the key, and agrees on the time.
 func (x *examination) providers(ctx context.Context, all []providerConfig) {
 	client := &http.Client{Timeout: probeTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	all = keyByKey(all)
 	for i := range all {
 		p := &all[i]
 		if p.Type == catalog.ProtocolBedrock { // its runtime lists no models, and who may call is Amazon's to say
@@ -202,6 +204,21 @@ func (x *examination) providers(ctx context.Context, all []providerConfig) {
 		x.answered(p, resp)
 		_ = resp.Body.Close()
 	}
+}
+
+// keyByKey lists a provider once for each of its keys.
+func keyByKey(all []providerConfig) (each []providerConfig) {
+	for _, p := range all {
+		n := 1 + len(p.APIKeys)
+		for i, key := range append([]telemetry.Secret{p.APIKey}, p.APIKeys...) {
+			one := p
+			if one.APIKey, one.APIKeys = key, nil; n > 1 {
+				one.Name = fmt.Sprintf("%s (key %d of %d)", p.Name, i+1, n)
+			}
+			each = append(each, one)
+		}
+	}
+	return each
 }
 
 func (x *examination) answered(p *providerConfig, resp *http.Response) {

@@ -17,6 +17,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/keyring"
 )
 
 // inService is the configuration that is served, and what replaces it: another configuration, the prices of another
@@ -62,6 +63,7 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 		Providers: f.providers, Seed: uint64(time.Now().UnixNano()), MaxAttempts: c.Routing.Attempts,
 		RequestTimeout: time.Duration(c.Routing.Timeout * float64(time.Second)),
 	}
+	s.watchKeys(f)
 	if s.pool == nil {
 		settings.Pool, err = upstream.New(o)
 	} else {
@@ -72,6 +74,48 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 	}
 	settings.Auth, err = governance.New(governance.Options{Keys: c.Keys, Orgs: c.Orgs, Teams: c.Teams})
 	return settings, intro, err
+}
+
+// watchKeys has the log and the metrics told of what happens to the providers' keys. A key is a number there.
+func (s *inService) watchKeys(f *fleet) {
+	for name, p := range f.providers {
+		ring, several := p.(*keyring.Ring)
+		if !several { // the simulated one has none
+			continue
+		}
+		ring.Notify(func(e keyring.Event) {
+			switch {
+			case e.Switched:
+				s.metrics.KeySwitched(name, string(e.Class))
+			case e.Bad:
+				s.log.Error("a provider refuses a key; it is left alone", "provider", name, "key", e.Key, "of", e.Of, "status", e.Status)
+			default:
+				s.log.Info("a provider takes a key again", "provider", name, "key", e.Key, "of", e.Of)
+			}
+		})
+	}
+}
+
+// badKeys counts the keys of each provider that it refuses.
+func (s *inService) badKeys() map[string]float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bad := map[string]float64{}
+	for name, p := range s.fleet.providers {
+		if ring, ok := p.(*keyring.Ring); ok {
+			bad[name] = float64(ring.Bad())
+		}
+	}
+	return bad
+}
+
+// forgiveKeys has keys that were refused tried again.
+func (f *fleet) forgiveKeys() {
+	for _, p := range f.providers {
+		if ring, ok := p.(*keyring.Ring); ok {
+			ring.Forgive()
+		}
+	}
 }
 
 func plain(lists map[string]nameList) map[string][]string {
@@ -104,6 +148,7 @@ func (s *inService) reload(ctx context.Context, cause string) (seen string) {
 		s.log.Error("the configuration is not taken; the one before stays in service", "cause", cause, "error", err)
 		return c.sum
 	}
+	s.fleet.forgiveKeys()
 	s.log.Info("the configuration is in service", "cause", cause, "models", len(s.fleet.arms), "keys", len(c.Keys), "catalog", s.fleet.version)
 	return c.sum
 }

@@ -25,9 +25,14 @@ type reloading struct {
 
 func startReloading(t *testing.T, text string, poll time.Duration) *reloading {
 	t.Helper()
+	return startReloadingWith(t, env{"LAB_KEY": "sk-lab-0123456789"}, text, poll)
+}
+
+func startReloadingWith(t *testing.T, e env, text string, poll time.Duration) *reloading {
+	t.Helper()
 	r := &reloading{vendor: newVendor(t), file: filepath.Join(t.TempDir(), "tradewind.yaml"), hangup: make(chan os.Signal)}
 	r.put(t, text)
-	r.service = startMain(t, Main{Getenv: env{"LAB_KEY": "sk-lab-0123456789"}.get, Hangup: r.hangup, PollEvery: poll}, "--config", r.file)
+	r.service = startMain(t, Main{Getenv: e.get, Hangup: r.hangup, PollEvery: poll}, "--config", r.file)
 	return r
 }
 

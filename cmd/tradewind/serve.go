@@ -166,7 +166,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
 	g, err := serving.New(serving.Options{
-		Settings: settings, Quota: limits, Ledger: books, Books: books,
+		Settings: settings, Quota: limits, Ledger: books, Books: books, Sessions: c.Sessions.options(),
 		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
 	})
 	if err != nil {
@@ -176,6 +176,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
 	metrics.WatchPriceAges(current.priceAges)
+	metrics.WatchBadKeys(current.badKeys)
 	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if m.Self != "" {

@@ -100,6 +100,10 @@ func TestFoldOf(t *testing.T) {
 	if want := []int{0, 1, 2, 0, 1, 2, 0}; !slices.Equal(fold, want) || len(tasks) != 3 {
 		t.Errorf("TaskFolds = %v of %v, want %v", fold, tasks, want)
 	}
+	log := &datasets.Table{Prompts: []datasets.Prompt{{ID: "p1", Group: "p1"}, {ID: "gsm8k/42"}, {ID: "gsm8k/42", Group: "p1"}}}
+	if got, want := Folds(log, 5), []int{3, 0, 3}; !slices.Equal(got, want) {
+		t.Errorf("Folds = %v, want %v: the rounds of a draw stay together", got, want)
+	}
 }
 
 func TestChoose(t *testing.T) {

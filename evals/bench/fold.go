@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 
@@ -14,11 +15,12 @@ func FoldOf(promptID string, k int) int {
 	return int(binary.BigEndian.Uint32(sum[:4]) % uint32(k))
 }
 
-// Folds is FoldOf for every prompt of a table.
+// Folds is FoldOf for every prompt of a table. The rounds of a session, which share a draw, stay together: one cannot be
+// held out while the others are learned from.
 func Folds(t *datasets.Table, k int) []int {
 	fold := make([]int, len(t.Prompts))
 	for i := range fold {
-		fold[i] = FoldOf(t.Prompts[i].ID, k)
+		fold[i] = FoldOf(cmp.Or(t.Prompts[i].Group, t.Prompts[i].ID), k)
 	}
 	return fold
 }

@@ -196,7 +196,7 @@ func Decode(body []byte, o DecodeOptions) (*Request, error) {
 		}
 	}
 	r.Target = ParseModel(r.Model)
-	r.Tradewind.Session = firstOf(r.sessions.tradewind, r.sessions.body, r.sessions.cacheKey)
+	r.session(r.sessions.tradewind, r.sessions.body)
 	return r, nil
 }
 

@@ -288,6 +288,9 @@ func TestSessionOrder(t *testing.T) {
 		if got, want := r.Tradewind.Session, fmt.Sprint(first); got != want {
 			t.Errorf("with sources from %d on: got session %q, want %q", first, got, want)
 		}
+		if got, want := r.Tradewind.SessionShared, first == len(sources)-1; got != want {
+			t.Errorf("with sources from %d on: shared %v, want %v", first, got, want)
+		}
 	}
 }
 

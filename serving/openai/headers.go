@@ -36,9 +36,17 @@ func ApplyHeaders(r *Request, h http.Header) error {
 			return err
 		}
 	}
-	r.Tradewind.Session = firstOf(r.sessions.header, r.sessions.tradewind, shortHeader(h, "X-Session-Id"),
-		shortHeader(h, "X-Claude-Code-Session-Id"), r.sessions.body, r.sessions.cacheKey)
+	r.session(r.sessions.header, r.sessions.tradewind, shortHeader(h, "X-Session-Id"), shortHeader(h, "X-Claude-Code-Session-Id"), r.sessions.body)
 	return nil
+}
+
+// session takes the first of the names that a client may have given, and where there is none its cache key.
+func (r *Request) session(names ...string) {
+	o := &r.Tradewind
+	o.Session = firstOf(names...)
+	if o.SessionShared = o.Session == "" && r.sessions.cacheKey != ""; o.SessionShared {
+		o.Session = r.sessions.cacheKey
+	}
 }
 
 // sessions are the places where a session key may stand. The own header outranks the body here, as section 7 of the

@@ -68,9 +68,11 @@ type Options struct {
 	Explain  Choice
 	// Session is the key that makes a conversation sticky, "" when the client gave none.
 	Session string
-	Tags    map[string]string
-	Gates   []string
-	Policy  string
+	// SessionShared says that the key is a prompt_cache_key, which names a prefix: many conversations may have it.
+	SessionShared bool
+	Tags          map[string]string
+	Gates         []string
+	Policy        string
 	// Timeout is the client's deadline for the whole request, 0 when there is none.
 	Timeout time.Duration
 	// EndUser comes from a header and overrides the body's user.

@@ -103,6 +103,11 @@ func (m *Metrics) WatchPriceAges(ages func() map[string]float64) {
 	m.watch("price_age_seconds", "Age of the oldest price that is served.", "provider", ages)
 }
 
+// WatchBadKeys shows how many keys each provider refuses, whenever somebody looks.
+func (m *Metrics) WatchBadKeys(bad func() map[string]float64) {
+	m.watch("bad_keys", "Keys that the provider refuses.", "provider", bad)
+}
+
 func (m *Metrics) watch(name, help, label string, read func() map[string]float64) {
 	m.registry.MustRegister(&watched{read: read, desc: prometheus.NewDesc("tradewind_"+name, help, []string{label}, nil)})
 }

@@ -34,6 +34,7 @@ type Metrics struct {
 	ttft       *prometheus.HistogramVec
 	answers    [3]prometheus.Counter
 	failovers  *prometheus.CounterVec
+	switches   *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	decisionS  prometheus.Histogram
 	filtered   *prometheus.CounterVec
@@ -79,6 +80,7 @@ func (m *Metrics) registerRequests() {
 		m.answers[how] = answers.WithLabelValues(Answer(how).String())
 	}
 	m.failovers = m.counters("failovers_total", "Attempts given up for another arm.", "provider", "error_class")
+	m.switches = m.counters("key_switches_total", "Calls that went on with another key of the same provider.", "provider", "error_class")
 	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", "provider", "model", "kind")
 	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", "provider", "model", "status")
 	m.unpriced = m.counters("unpriced_requests_total", "Requests served by an arm without a price.", "provider", "model")
@@ -213,6 +215,11 @@ func (m *Metrics) Answered(how Answer) { m.answers[how].Inc() }
 // FailedOver counts an attempt at provider that was given up for another arm. The class is one of the failover table's.
 func (m *Metrics) FailedOver(provider, errorClass string) {
 	m.failovers.WithLabelValues(provider, errorClass).Inc()
+}
+
+// KeySwitched counts a call that went on with another key of the provider.
+func (m *Metrics) KeySwitched(provider, errorClass string) {
+	m.switches.WithLabelValues(provider, errorClass).Inc()
 }
 
 // Filtered counts n candidates that a filter took out.

@@ -54,3 +54,9 @@ type Stream interface {
 	// Close ends the call and frees its connection. It may be called at any time, also twice.
 	Close() error
 }
+
+// Headed is what a Stream also is that came with HTTP headers: vendors tell in them what is left of a key's rate limits.
+type Headed interface {
+	// Header is a header of the answer, "" where there is none.
+	Header(name string) string
+}

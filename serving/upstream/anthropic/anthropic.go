@@ -206,3 +206,6 @@ func (s *stream) event() (upstream.Event, error) {
 
 // Close ends the call.
 func (s *stream) Close() error { return s.answer.Close() }
+
+// Header is a header of the answer.
+func (s *stream) Header(name string) string { return s.answer.Header(name) }
