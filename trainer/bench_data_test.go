@@ -76,14 +76,15 @@ func TestBenchTables(t *testing.T) {
 	}
 }
 
-// TestBenchUnlabelled is the same where the table names no tasks. (mmlu-pro takes too long beside the other tests.)
+// TestBenchUnlabelled is the same where the table names no tasks. (On uiuc-llmrouter .653 was hoped for; see DESIGN.md.)
 func TestBenchUnlabelled(t *testing.T) {
 	for _, c := range []struct {
 		name  string
+		pool  []catalog.ArmID
 		least float64
-	}{{"api-mix", 0.860}, {"routerbench-subset", 0.845}, {"uiuc-llmrouter", 0.650}} {
+	}{{"api-mix", nil, 0.860}, {"routerbench-subset", nil, 0.845}, {"mmlu-pro", chatAPI, 0.690}, {"uiuc-llmrouter", nil, 0.651}} {
 		t.Run(c.name, func(t *testing.T) {
-			table := benchTable(t, c.name, nil)
+			table := benchTable(t, c.name, c.pool)
 			clearLabels(table, 1)
 			atLeast(t, crossJudged(t, table, CrossValidateOptions{}), c.least)
 		})
