@@ -35,6 +35,8 @@ const (
 	// that passed none: nobody better was left to ask.
 	Escalated  Reason = "escalated"
 	GateFailed Reason = "gate_failed"
+	// Hedged is an answer of an arm that was asked beside the one drawn and was quicker.
+	Hedged Reason = "hedged"
 )
 
 // Status is how a round ended.

@@ -19,15 +19,20 @@ import (
 
 // dispatch calls the arms of the plan in order until one begins to answer.
 func (r *round) dispatch() (*upstream.Answer, error) {
-	return r.call(r.plan, r.wire.Tradewind.Timeout, 0)
+	answer, err := r.call(r.plan, r.wire.Tradewind.Timeout, 0, r.hedge())
+	r.hedged = false // what gates ask for is held apart
+	if err == nil && answer.Hedged() {
+		r.outcome.Reason = datasets.Hedged
+	}
+	return answer, err
 }
 
 // call calls arms in order until one begins to answer, in the time and with the attempts that are left; 0 is the pool's.
-func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int) (*upstream.Answer, error) {
+func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, hedge *upstream.Hedge) (*upstream.Answer, error) {
 	sent := r.g.o.Now()
 	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
 		Candidates: arms, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: timeout, MaxAttempts: attempts,
-		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold,
+		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold, Hedge: hedge,
 		Dialect: r.dialect(), Header: r.surface.forwarded(r.req.Header),
 	})
 	r.waited += r.g.o.Now().Sub(sent)
@@ -98,7 +103,7 @@ func (r *round) writeWhole(arm *catalog.Arm, event *upstream.Event, final openai
 	r.head()
 	h := r.w.Header()
 	h.Set("Content-Type", "application/json")
-	r.answerHead(arm, r.tried())
+	r.answerHead(arm, r.outcome.Attempts)
 	h.Set("X-Tradewind-Cost-Usd", costText(final.Cost))
 	r.wrote = true
 	_, _ = r.w.Write(body) // the answer is paid for; whether the client took it changes nothing
@@ -118,9 +123,9 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
 	events, w := r.events(a), r.surface.writer(r, a.Served().ID)
 	flusher := http.NewResponseController(r.w)
-	var tried []catalog.ArmID
+	var tried []datasets.Attempt
 	for _, t := range a.Attempts() {
-		tried = append(tried, t.Arm)
+		tried = append(tried, datasets.Attempt{Arm: t.Arm, Outcome: t.Outcome()})
 	}
 	r.streamHead(a.Served(), tried)
 	r.wrote = true
@@ -270,7 +275,7 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 	r.used += int(u.Input + u.Output)
 	r.grant.Correct(r.used)
 	r.asking = nil
-	if arm.ID != r.decision.Action {
+	if arm.ID != r.decision.Action && o.Reason != datasets.Hedged {
 		o.Reason = datasets.FellBack
 	}
 	if t := a.TTFT(); t > 0 {
@@ -302,6 +307,12 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 		}
 		last := i == len(all)-1
 		answered := last && served != ""
+		if a.Cancelled {
+			out.HTTPStatus = 0
+		}
+		if a.Hedge {
+			r.countHedge(a, answered, served == "" && o.Status == datasets.ClientGone)
+		}
 		cut := last && (o.Status == datasets.ClientGone || r.drained()) && (answered || errors.Is(a.Err, context.Canceled))
 		if cut {
 			out.Outcome, out.HTTPStatus, out.ErrorClass = "cancelled", 0, ""
@@ -373,14 +384,14 @@ func (r *round) tried() []catalog.ArmID {
 }
 
 // answerHead sets the headers that name who answered, and who was tried.
-func (r *round) answerHead(served *catalog.Arm, tried []catalog.ArmID) {
+func (r *round) answerHead(served *catalog.Arm, tried []datasets.Attempt) {
 	h := r.w.Header()
 	h.Set("X-Tradewind-Model", string(served.ID))
 	h.Set("X-Tradewind-Provider", served.ID.Provider())
 	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(tried)))
 	var failed []string
-	for _, arm := range tried { // a retry of the same arm is no fallback
-		if arm != served.ID && !slices.Contains(failed, string(arm)) {
+	for i := range tried { // a retry of the same arm is no fallback, and a call that was outrun has not failed
+		if arm := tried[i].Arm; arm != served.ID && tried[i].Outcome != "cancelled" && !slices.Contains(failed, string(arm)) {
 			failed = append(failed, string(arm))
 		}
 	}
@@ -393,7 +404,7 @@ func (r *round) answerHead(served *catalog.Arm, tried []catalog.ArmID) {
 }
 
 // streamHead sends the headers of a stream.
-func (r *round) streamHead(served *catalog.Arm, tried []catalog.ArmID) {
+func (r *round) streamHead(served *catalog.Arm, tried []datasets.Attempt) {
 	r.head()
 	r.answerHead(served, tried)
 	h := r.w.Header()

@@ -169,6 +169,8 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		fmt.Fprintf(&s, "; its answer did not pass a gate, and that of %s did", o.Served)
 	case o.Reason == datasets.GateFailed:
 		s.WriteString("; no answer passed the gates")
+	case o.Reason == datasets.Hedged:
+		fmt.Fprintf(&s, "; it was slow to begin, and %s answered first", o.Served)
 	case o.Served != "" && o.Served != d.Action:
 		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)
 	}

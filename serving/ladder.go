@@ -232,7 +232,7 @@ func (r *round) escalate(arm *catalog.Arm) (*upstream.Answer, error) {
 		return nil, err
 	}
 	r.asking = arm
-	answer, err := r.call([]*catalog.Arm{arm}, r.timeLeft(), ladderAttemptsMax-len(r.outcome.Attempts))
+	answer, err := r.call([]*catalog.Arm{arm}, r.timeLeft(), ladderAttemptsMax-len(r.outcome.Attempts), nil)
 	if err != nil {
 		r.asking = nil
 	}
@@ -289,7 +289,7 @@ func (r *round) serveHeld(h *held) error {
 		}
 		out = w.AppendEvent(out, &event)
 	}
-	r.streamHead(h.arm, r.tried())
+	r.streamHead(h.arm, r.outcome.Attempts)
 	r.wrote = true
 	r.send(http.NewResponseController(r.w), w.AppendEnd(out, h.final, nil))
 	return nil

@@ -80,11 +80,21 @@ func (r *round) countAnswer() {
 	case o.Status == datasets.ClientGone:
 	case o.Status != datasets.Completed:
 		r.g.o.Metrics.Answered(telemetry.Failed)
-	case len(o.Attempts) > 1:
+	case ended(o.Attempts) > 1:
 		r.g.o.Metrics.Answered(telemetry.Failover)
 	default:
 		r.g.o.Metrics.Answered(telemetry.FirstTry)
 	}
+}
+
+// ended counts the attempts that came to an end of their own.
+func ended(all []datasets.Attempt) (n int) {
+	for i := range all {
+		if all[i].Outcome != "cancelled" {
+			n++
+		}
+	}
+	return n
 }
 
 func telemetryTokens(u openai.Usage) telemetry.Tokens {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
@@ -135,21 +136,36 @@ func (r *round) upper(arm *catalog.Arm) (catalog.Nanodollars, error) {
 }
 
 func (r *round) takeHold(id ledger.HoldID, amount catalog.Nanodollars) error {
-	err := r.g.o.Ledger.Hold(r.req.Context(), id, r.live.chains[r.principal], amount, r.g.o.Now().Add(holdExpires))
-	if err != nil {
+	if err := r.addHold(id, amount); err != nil {
 		return r.moneyError(err)
 	}
-	r.holds = append(r.holds, hold{id, amount})
 	return nil
+}
+
+// addHold is takeHold with the ledger's own error.
+func (r *round) addHold(id ledger.HoldID, amount catalog.Nanodollars) error {
+	err := r.g.o.Ledger.Hold(r.req.Context(), id, r.live.chains[r.principal], amount, r.g.o.Now().Add(holdExpires))
+	if err == nil {
+		r.holds = append(r.holds, hold{id, amount})
+	}
+	return err
 }
 
 // againHold is asked before each attempt: where the last one may have been billed, a further hold covers the next. If
 // there is no money for it the request ends there, with what the attempts so far did cost.
 func (r *round) againHold(_ *catalog.Arm, failed []upstream.Attempt) error {
-	if len(failed) == 0 || !failed[len(failed)-1].Billed {
+	if len(failed) == 0 {
 		return nil
 	}
-	err := r.furtherHold(r.holds[len(r.holds)-1].amount)
+	billed, amount := failed[len(failed)-1].Billed, r.holds[len(r.holds)-1].amount
+	if r.hedged { // what is held may be used up whichever of the two was billed
+		billed = slices.ContainsFunc(failed, func(a upstream.Attempt) bool { return a.Billed })
+		amount = r.holds[0].amount
+	}
+	if !billed {
+		return nil
+	}
+	err := r.furtherHold(amount)
 	if err != nil {
 		r.attempts(failed, "")
 	}

@@ -75,7 +75,9 @@ type round struct {
 	// used are the tokens of all answers so far.
 	used int
 
-	holds []hold
+	// holds are in order; hedged says that two calls of the round have run beside each other.
+	holds  []hold
+	hedged bool
 	// tightest is the budget that carries least, as it was when the case was made; left is what it carries.
 	tightest ledger.InsufficientError
 	left     catalog.Nanodollars
@@ -263,7 +265,7 @@ func (r *round) unsupported() error {
 		name string
 		set  bool
 	}{
-		{"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes},
+		{"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes && r.principal.Hedge == nil},
 	} {
 		if f.set {
 			e := openai.NewError(openai.UnsupportedRoutingField, "%s is not configured here", f.name)

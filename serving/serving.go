@@ -73,6 +73,7 @@ type Gateway struct {
 	swap     sync.Mutex // one replacement of live at a time
 	surfaces map[openai.Dialect]*served
 	rounds   sync.Pool
+	hedges   hedgeShares
 	started  time.Time
 	closing  atomic.Bool
 	// complained is the second of the last complaint.

@@ -59,6 +59,17 @@ func TestKeysOfTheEnvironment(t *testing.T) {
 	}
 }
 
+// A key may hedge where its configuration says so, and then with nothing else said.
+func TestHedgeIsConfigured(t *testing.T) {
+	c, err := loadConfig(write(t, "tradewind.yaml", "keys:\n  - {key: "+gatewayCanary+", hedge: {}}\n  - {key: sk-tw-0123456789abcdef, hedge: {after_ms: 800, max_share: 0.1}}\n  - {key: sk-tw-another-0123456789}\n"), env{}.get, func(*config) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := c.Keys; k[0].Hedge == nil || k[1].Hedge == nil || k[1].Hedge.AfterMS != 800 || *k[1].Hedge.MaxShare != 0.1 || k[2].Hedge != nil {
+		t.Errorf("%+v", k)
+	}
+}
+
 // Of three keys one is refused and one is at its limit. No client notices; the operator is told, by a number; a reload has
 // the key tried again.
 func TestSeveralKeys(t *testing.T) {
@@ -98,7 +109,9 @@ func TestSeveralKeys(t *testing.T) {
 	noSecrets(t, "the metrics", []byte(metrics))
 	refuse = false
 	r.hangup <- nil
-	until(t, "a reload", true, func() string { return fmt.Sprint(strings.Contains(r.stderr.String(), "the configuration is in service")) })
+	until(t, "a reload", true, func() string {
+		return fmt.Sprint(strings.Contains(r.stderr.String(), "the configuration is in service"))
+	})
 	if got := ask30(); got[0] < 10 || got[1] != 1 {
 		t.Errorf("calls by key after a reload: %v, want the first two tried again", got)
 	}

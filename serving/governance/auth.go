@@ -67,11 +67,13 @@ type KeyConfig struct {
 	// Log is full, features or none; empty is features, because text is kept only where somebody asked for it.
 	Log LogLevel `yaml:"log" json:"log,omitempty" enum:"full,features,none" doc:"What is kept of its requests beside the money."`
 
-	RequestsPerMinute int       `yaml:"rpm" json:"rpm,omitempty"`
-	TokensPerMinute   int       `yaml:"tpm" json:"tpm,omitempty"`
-	Concurrent        int       `yaml:"concurrent" json:"concurrent,omitempty"`
-	ExpiresAt         time.Time `yaml:"expires_at" json:"expires_at,omitzero" doc:"A day, or a time such as 2026-12-31T23:59:59Z."`
-	Disabled          bool      `yaml:"disabled" json:"disabled,omitempty"`
+	RequestsPerMinute int `yaml:"rpm" json:"rpm,omitempty"`
+	TokensPerMinute   int `yaml:"tpm" json:"tpm,omitempty"`
+	Concurrent        int `yaml:"concurrent" json:"concurrent,omitempty"`
+	// Hedge is nil where the key's requests may not hedge.
+	Hedge     *HedgeConfig `yaml:"hedge" json:"hedge,omitempty" doc:"Its requests may ask for tradewind.hedge: a second call beside one that is slow to begin. {} takes the defaults."`
+	ExpiresAt time.Time    `yaml:"expires_at" json:"expires_at,omitzero" doc:"A day, or a time such as 2026-12-31T23:59:59Z."`
+	Disabled  bool         `yaml:"disabled" json:"disabled,omitempty"`
 }
 
 // OwnerConfig is an organization or a team that has budgets of its own.
@@ -225,6 +227,9 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 	}
 	own, err := c.Budget.budgets("key", e.principal.KeyID)
 	if err != nil {
+		return nil, err
+	}
+	if e.principal.Hedge, err = c.Hedge.hedge(); err != nil {
 		return nil, err
 	}
 	e.principal.Budgets = slices.Concat(own, owners[TeamOwner(c.Org, c.Team)], owners[c.Org])

@@ -89,6 +89,8 @@ type Principal struct {
 	// Budgets are those of the whole chain, from the key up.
 	Budgets []Budget
 	Limits  Limits
+	// Hedge is nil where the key may not hedge.
+	Hedge *Hedge
 	// ExpiresAt is the end of the key; zero is never.
 	ExpiresAt time.Time
 }

@@ -35,6 +35,7 @@ type Metrics struct {
 	answers    [3]prometheus.Counter
 	failovers  *prometheus.CounterVec
 	switches   *prometheus.CounterVec
+	hedges     *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	decisionS  prometheus.Histogram
 	filtered   *prometheus.CounterVec
@@ -81,6 +82,7 @@ func (m *Metrics) registerRequests() {
 	}
 	m.failovers = m.counters("failovers_total", "Attempts given up for another arm.", "provider", "error_class")
 	m.switches = m.counters("key_switches_total", "Calls that went on with another key of the same provider.", "provider", "error_class")
+	m.hedges = m.counters("hedges_total", "Second calls beside one that was slow to begin, by whether they answered.", "provider", "result")
 	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", "provider", "model", "kind")
 	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", "provider", "model", "status")
 	m.unpriced = m.counters("unpriced_requests_total", "Requests served by an arm without a price.", "provider", "model")
@@ -220,6 +222,21 @@ func (m *Metrics) FailedOver(provider, errorClass string) {
 // KeySwitched counts a call that went on with another key of the provider.
 func (m *Metrics) KeySwitched(provider, errorClass string) {
 	m.switches.WithLabelValues(provider, errorClass).Inc()
+}
+
+// HedgeResult is how a second call ended.
+type HedgeResult string
+
+// The results. A hedge is lost where it did not answer, and cancelled where the client left both calls.
+const (
+	HedgeWon       HedgeResult = "won"
+	HedgeLost      HedgeResult = "lost"
+	HedgeCancelled HedgeResult = "cancelled"
+)
+
+// Hedged counts a second call.
+func (m *Metrics) Hedged(provider string, r HedgeResult) {
+	m.hedges.WithLabelValues(provider, string(r)).Inc()
 }
 
 // Filtered counts n candidates that a filter took out.

@@ -27,6 +27,7 @@ type Answer struct {
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	timer  *time.Timer
+	req    *Request
 	source Stream
 
 	prelude  []Event
@@ -43,6 +44,11 @@ func (a *Answer) Served() *catalog.Arm { return a.arm }
 
 // Dialect is the one that the events are in: the client's, or chat.
 func (a *Answer) Dialect() openai.Dialect { return a.dialect }
+
+// Hedged reports whether the answer is that of a second call which was quicker than the first.
+func (a *Answer) Hedged() bool {
+	return a.attempt.Hedge && a.failed[0].Cancelled
+}
 
 // TTFT is the time from the start of the attempt that answers to its first content; for an answer that is not streamed
 // it is the time of the whole.
@@ -270,16 +276,19 @@ func WireAttempts(attempts []Attempt) []WireAttempt {
 		out[i] = WireAttempt{Model: a.Arm, StartedAt: a.StartedAt, Outcome: a.Outcome(), TotalMS: float64(a.Total) / float64(time.Millisecond)}
 		if a.Err != nil {
 			out[i].HTTPStatus, out[i].ErrorClass = a.Err.Status, a.Err.Class
-		} else {
+		} else if !a.Cancelled {
 			out[i].HTTPStatus = http.StatusOK
 		}
 	}
 	return out
 }
 
-// Outcome is "ok" or "failed".
+// Outcome is "ok", "failed" or "cancelled".
 func (a *Attempt) Outcome() string {
-	if a.Err != nil {
+	switch {
+	case a.Cancelled:
+		return "cancelled"
+	case a.Err != nil:
 		return "failed"
 	}
 	return "ok"
@@ -298,6 +307,9 @@ func (f *Failure) all(c Class) bool {
 func (f *Failure) shortestWait() time.Duration {
 	var shortest time.Duration
 	for _, a := range f.Attempts {
+		if a.Err == nil {
+			continue
+		}
 		if w := a.Err.RetryAfter; w > 0 && (shortest == 0 || w < shortest) {
 			shortest = w
 		}

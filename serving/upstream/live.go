@@ -17,6 +17,8 @@ type Live struct {
 	// answers that are not streamed.
 	FirstP50, FirstP90 time.Duration
 	TotalP50, TotalP90 time.Duration
+	// FirstP95 and TotalP95 are how long is unusually long; 0 until enough was measured to say so.
+	FirstP95, TotalP95 time.Duration
 	// Ejected says that the arm now stands behind the healthy ones, State why.
 	Ejected bool
 	State   State
@@ -61,18 +63,35 @@ func (q *quantile) value() time.Duration {
 	return time.Duration(math.Exp(q.log) * float64(time.Second))
 }
 
+// spread is the median of durations, and what is long and unusually long among them.
+type spread struct{ p50, p90, p95 quantile }
+
+func newSpread() spread { return spread{quantile{p: 0.5}, quantile{p: 0.9}, quantile{p: 0.95}} }
+
+// add counts a duration and returns the three; the last is 0 until enough were counted.
+func (s *spread) add(d time.Duration) (p50, p90, p95 time.Duration) {
+	s.p50.add(d)
+	s.p90.add(d)
+	s.p95.add(d)
+	p50 = s.p50.value()
+	p90 = max(s.p90.value(), p50)
+	if s.p95.n >= paceMin {
+		p95 = max(s.p95.value(), p90)
+	}
+	return p50, p90, p95
+}
+
 // state is the live state of one arm. It is written once an attempt, under its lock, and read without one.
 type state struct {
 	mu               sync.Mutex
-	first50, first90 quantile
-	total50, total90 quantile
+	first, total     spread
 	firstPace, whole pace
 	published        atomic.Pointer[Live]
 	health
 }
 
 func newState() *state {
-	a := &state{first50: quantile{p: 0.5}, first90: quantile{p: 0.9}, total50: quantile{p: 0.5}, total90: quantile{p: 0.9}}
+	a := &state{first: newSpread(), total: newSpread()}
 	a.published.Store(&Live{Availability: 1})
 	return a
 }
@@ -115,10 +134,7 @@ func (a *state) failed(e *Error, now time.Time) (degrade bool) {
 // firstContent counts the wait for a stream's first content and reports whether the arm has become slow.
 func (a *state) firstContent(d time.Duration) (slow bool) {
 	a.update(func(l *Live) {
-		a.first50.add(d)
-		a.first90.add(d)
-		l.FirstP50 = a.first50.value()
-		l.FirstP90 = max(a.first90.value(), l.FirstP50)
+		l.FirstP50, l.FirstP90, l.FirstP95 = a.first.add(d)
 		slow = a.firstPace.add(d)
 	})
 	return slow
@@ -127,10 +143,7 @@ func (a *state) firstContent(d time.Duration) (slow bool) {
 // complete is firstContent for an answer that is not streamed.
 func (a *state) complete(d time.Duration) (slow bool) {
 	a.update(func(l *Live) {
-		a.total50.add(d)
-		a.total90.add(d)
-		l.TotalP50 = a.total50.value()
-		l.TotalP90 = max(a.total90.value(), l.TotalP50)
+		l.TotalP50, l.TotalP90, l.TotalP95 = a.total.add(d)
 		slow = a.whole.add(d)
 	})
 	return slow

@@ -117,6 +117,8 @@ type Plan struct {
 	// OnAttempt is asked before each attempt and may refuse it, for example because no further hold can be taken. The
 	// failed attempts so far are given; Billed tells which may cost money. The error ends the request. It may be nil.
 	OnAttempt func(arm *catalog.Arm, failed []Attempt) error
+	// Hedge is leave for a second call beside a first one that is slow to begin; nil is none.
+	Hedge *Hedge
 }
 
 // Attempt is one call to one arm.
@@ -130,6 +132,10 @@ type Attempt struct {
 	Total        time.Duration
 	// Billed says that the vendor may have begun to bill although the attempt failed.
 	Billed bool
+	// Hedge says that it was made beside another, Cancelled that the other one answered first, which is nobody's failure.
+	Hedge, Cancelled bool
+
+	arm *catalog.Arm
 }
 
 // The two ways in which a wait ends that is nobody's cancellation.
@@ -232,9 +238,9 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 		if len(r.failed) >= most || !failed.Err.Class.failover(r.pool.o.FailoverOnPolicy) {
 			break
 		}
-		if wait, retry := r.next(arm, failed.Err); retry {
+		if wait, retry := r.next(failed.arm, failed.Err); retry {
 			r.again = true
-			r.queue = append(r.queue, arm)
+			r.queue = append(r.queue, failed.arm)
 			if !sleep(ctx, wait) {
 				break
 			}
@@ -252,8 +258,7 @@ func (r *run) attempt(ctx context.Context, arm *catalog.Arm, most int, live *sta
 			return nil, nil, err
 		}
 	}
-	last := len(r.queue) == 0 || len(r.failed)+1 >= most
-	a, failed := r.pool.try(ctx, r.plan, arm, last)
+	a, failed := r.race(ctx, arm, most)
 	if a != nil {
 		a.failed = r.failed
 	}
@@ -315,15 +320,10 @@ func (r *run) failure(ctx context.Context) error {
 	return f
 }
 
-// try makes one attempt and waits for its first content. One of the results is nil.
-func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (*Answer, *Attempt) {
+// prepare makes an attempt ready to be called.
+func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) *Answer {
 	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, started: time.Now()}
-	at := Attempt{Arm: c.ID, StartedAt: p.o.Now()}
-	provider := p.o.Providers[c.ID.Provider()]
-	if provider == nil {
-		at.Err = &Error{Class: ModelGone, Message: fmt.Sprintf("no provider is configured for %s", c.ID)}
-		return nil, &at
-	}
+	a.attempt = Attempt{Arm: c.ID, StartedAt: p.o.Now(), arm: c}
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	wait := p.o.RequestTimeout
 	if plan.Stream {
@@ -332,35 +332,57 @@ func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (
 		wait = p.o.AnswerTimeout
 	}
 	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
-	req := &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
+	a.req = &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
 	if p.Speaks(c.ID, plan.Dialect) {
-		req.Dialect, req.Header = plan.Dialect, plan.Header
+		a.req.Dialect, a.req.Header = plan.Dialect, plan.Header
 	}
-	a.dialect, req.Body = req.Dialect, plan.Body(c, req.Dialect)
-	s, err := provider.Stream(ctx, req)
+	a.dialect, a.req.Body = a.req.Dialect, plan.Body(c, a.req.Dialect)
+	return a
+}
+
+// call makes the attempt's call and waits for its first content. It is the one part of an attempt that may run beside another.
+func (a *Answer) call() error {
+	provider := a.pool.o.Providers[a.arm.ID.Provider()]
+	if provider == nil {
+		return errNoProvider
+	}
+	s, err := provider.Stream(a.ctx, a.req)
 	if err == nil {
 		a.source = s
 		err = a.begin()
 	}
+	return err
+}
+
+var errNoProvider = errors.New("upstream: no provider is configured for the arm")
+
+// arrived books what a call came to. One of the results is nil.
+func (a *Answer) arrived(err error) (*Answer, *Attempt) {
+	p, at := a.pool, &a.attempt
+	a.req = nil // the body may be large, and the answer long
 	if err == nil {
 		a.timer.Stop()
 		a.ttft = time.Since(a.started)
 		at.FirstContent = a.ttft
-		a.attempt = at
 		a.live.began()
-		if plan.Stream && a.live.firstContent(a.ttft) {
-			p.degrade(a.live, plan.Candidates, false)
+		if a.stream && a.live.firstContent(a.ttft) {
+			p.degrade(a.live, a.group, false)
 		}
 		return a, nil
+	}
+	if err == errNoProvider {
+		at.Err = &Error{Class: ModelGone, Message: fmt.Sprintf("no provider is configured for %s", a.arm.ID)}
+		a.release()
+		return nil, at
 	}
 	at.Err = a.explain(err)
 	at.Total = time.Since(a.started)
 	at.Billed = billed(at.Err)
 	if a.ranItsCourse() && a.live.failed(at.Err, p.o.Now()) {
-		p.degrade(a.live, plan.Candidates, true)
+		p.degrade(a.live, a.group, true)
 	}
 	a.release()
-	return nil, &at
+	return nil, at
 }
 
 // billed reports whether a vendor may charge for the failed attempt: it accepted the request, or may have.
