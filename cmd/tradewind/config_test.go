@@ -88,6 +88,29 @@ func TestConfigGood(t *testing.T) {
 	}
 }
 
+// A model is also what it is with each of its efforts: of the same price, and asked under its own name.
+func TestEfforts(t *testing.T) {
+	v := newVendor(t)
+	file := write(t, "tradewind.yaml", `
+providers:
+  - name: lab
+    base_url: `+v.URL+`/v1
+    api_key: sk-lab-0123456789
+    allow_private: true
+    models: [{name: small, supports: [reasoning], efforts: [low, high], input_usd_per_mtok: 1, output_usd_per_mtok: 10}]
+aliases: {thinker: "lab/small#high"}
+`)
+	s := start(t, nil, "--config", file)
+	for model, want := range map[string]string{"small": "small <nil>", "thinker": "small high", "lab/small#low": "small low"} {
+		r := s.call("POST", "/v1/chat/completions", "", ask(model, "hi", ""))
+		r.want(t, 200, nil)
+		call := <-v.calls
+		if got := fmt.Sprint(call.body["model"], " ", call.body["reasoning_effort"]); got != want || r.header.Get("X-Tradewind-Cost-Usd") != "0.00021" {
+			t.Errorf("%s: the vendor was asked for %s, want %s, at %s", model, got, want, r.header.Get("X-Tradewind-Cost-Usd"))
+		}
+	}
+}
+
 func TestConfigBad(t *testing.T) {
 	const key = "sk-tw-CANARY-0123456789abcdef"
 	for name, c := range map[string]struct {
@@ -121,6 +144,9 @@ func TestConfigBad(t *testing.T) {
 		"missing arm":        {"policies:\n  p:\n    strategy: cost\n    deny: [\"*/free\", openai/none]\n", `line 4: policies.p.deny[1]: "openai/none" is not served`},
 		"split":              {"policies:\n  p:\n    split: [{policy: q, percent: 60}]\n  q: {}\n", `policies.p.split: 1 parts of 60 % in all`},
 		"key of a policy":    {"policies: {p: {stratgy: cost}}\n", `line 1: unknown key "stratgy"; did you mean strategy?`},
+		"effort":             {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    models:\n      - name: m\n        efforts: [low, hihg]\n", `line 6: effort "hihg" is none of none, minimal, low, medium, high, xhigh`},
+		"no reasoning":       {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, efforts: [low]}]}\n", "provider lab: lab/m does not reason, so it has no efforts"},
+		"effort twice":       {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, supports: [reasoning], efforts: [low, low]}]}\n", "lab/m has the effort low twice"},
 		"catalog":            {"catalog: /no/such\n", "catalog: open /no/such"},
 		"model twice":        {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [m, m]}\n", `"lab/m": is there twice`},
 		"price of 0":         {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, input_usd_per_mtok: 1, output_usd_per_mtok: 0}]}\n", "price of 0"},

@@ -333,7 +333,7 @@ func (p *Pool) try(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) (
 	}
 	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
 	req := &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
-	if p.Speaks(c.ID, plan.Dialect) {
+	if c.Effort == "" && p.Speaks(c.ID, plan.Dialect) { // an effort is said in chat
 		req.Dialect, req.Header = plan.Dialect, plan.Header
 	}
 	a.dialect, req.Body = req.Dialect, plan.Body(c, req.Dialect)
