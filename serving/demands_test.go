@@ -191,6 +191,42 @@ func TestModelsOfAKey(t *testing.T) {
 	}
 }
 
+// TestFirstFilter: an arm that several things keep out is told the first of them: who may not, what the request refuses, what
+// cannot be said, what the arm cannot do, its window, its price, its cost.
+func TestFirstFilter(t *testing.T) {
+	reasons := []string{"not_allowed", "denied", "param_unsupported", "no_tools", "context_too_small", "unpriced", "max_cost"}
+	var arms []catalog.Arm
+	for first := range len(reasons) + 1 { // each arm has all reasons from one on, the last none
+		a := threeArms()[0]
+		a.ID = catalog.ArmID(fmt.Sprintf("peer/%d", first))
+		has := func(reason string) bool { return first <= slices.Index(reasons, reason) }
+		if has("param_unsupported") {
+			a.Effort = "low"
+		}
+		if has("no_tools") {
+			a.Capabilities = 0
+		}
+		if has("context_too_small") {
+			a.ContextTokens = 5
+		}
+		if has("unpriced") {
+			a.Prices = catalog.Prices{}
+		} else if has("max_cost") {
+			a.Prices = catalog.Flat(1_000_000_000, 1_000_000_000)
+		}
+		a.Capabilities |= catalog.Reasoning
+		arms = append(arms, a)
+	}
+	w := newWorld(t, setup{arms: arms, options: serving.Options{Settings: serving.Settings{Rules: []rules.Config{{Deny: []string{"peer/0"}}}}}})
+	body := ask("auto", `,"tools":[{"type":"function","function":{"name":"f"}}],"reasoning_effort":"high","tradewind":{"max_cost_usd":0.01,"deny":["peer/0","peer/1"]}`)
+	candidates := w.do("POST", "/v1/route", body).wantOK().get("candidates").([]any)
+	for i, want := range append(reasons, "") {
+		if got, _ := candidates[i].(map[string]any)["filter"].(string); got != want {
+			t.Errorf("arm %d is filtered as %q, want %q", i, got, want)
+		}
+	}
+}
+
 // TestSplitStaysWithASession: every request of a session is under the same part, whatever it says.
 func TestSplitStaysWithASession(t *testing.T) {
 	s := rulesAndPolicies()

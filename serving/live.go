@@ -61,15 +61,18 @@ func (s *Settings) Validate() error {
 	if !s.Traffic.Known() && s.Traffic != AutoTraffic {
 		return fmt.Errorf("serving: traffic %q is unknown", s.Traffic)
 	}
-	if _, err := s.ruled(); err != nil {
-		return fmt.Errorf("serving: %w", err)
+	var wrong rules.Problems
+	if _, err := s.ruled(); err != nil && !errors.As(err, &wrong) {
+		return err
 	}
-	return s.names()
+	if wrong = append(wrong, s.names()...); len(wrong) > 0 {
+		return fmt.Errorf("serving: %w", wrong)
+	}
+	return nil
 }
 
 // names checks that every alias and fallback names what is served.
-func (s *Settings) names() error {
-	var wrong rules.Problems
+func (s *Settings) names() (wrong rules.Problems) {
 	problem := func(of, name, format string, args ...any) {
 		wrong = append(wrong, rules.Problem{Path: []any{of, name}, Text: fmt.Sprintf(format, args...)})
 	}
@@ -95,10 +98,7 @@ func (s *Settings) names() error {
 			}
 		}
 	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("serving: %w", wrong)
-	}
-	return nil
+	return wrong
 }
 
 // live is the settings in force, with what follows from them. A round keeps the one it began with to its end.

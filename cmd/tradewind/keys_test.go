@@ -98,7 +98,9 @@ func TestSeveralKeys(t *testing.T) {
 	noSecrets(t, "the metrics", []byte(metrics))
 	refuse = false
 	r.hangup <- nil
-	until(t, "a reload", true, func() string { return fmt.Sprint(strings.Contains(r.stderr.String(), "the configuration is in service")) })
+	until(t, "a reload", true, func() string {
+		return fmt.Sprint(strings.Contains(r.stderr.String(), "the configuration is in service"))
+	})
 	if got := ask30(); got[0] < 10 || got[1] != 1 {
 		t.Errorf("calls by key after a reload: %v, want the first two tried again", got)
 	}
