@@ -59,7 +59,7 @@ func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, h
 // bodyFor splices the body for an arm out of the client's.
 func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
-	u := openai.Upstream{Model: arm.ID.Model(), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
+	u := openai.Upstream{Model: arm.Model(), Effort: arm.Effort, MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
 	if d == openai.Chat {
 		return r.wire.AppendUpstream(body, u)
 	}

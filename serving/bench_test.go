@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/aside"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
@@ -81,6 +83,61 @@ func BenchmarkChat(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkDecision is what a decision takes: features, estimates, rules, the session, and the policy, as the metric has it.
+// "plain" has neither rules nor a session to follow; "operated" has fifty rules, three levels of policies, and a
+// conversation that goes on.
+func BenchmarkDecision(b *testing.B) {
+	for _, n := range []int{10, 200} {
+		for _, operated := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/%s", n, map[bool]string{false: "plain", true: "operated"}[operated]), func(b *testing.B) {
+				w, body := manyArms(b, n, operated)
+				w.send(body)
+				before, rounds := w.decisions()
+				for b.Loop() {
+					w.send(body)
+				}
+				after, done := w.decisions()
+				b.ReportMetric((after-before)*1e6/(done-rounds), "us-to-decide/op")
+			})
+		}
+	}
+}
+
+// decisions are the seconds that decisions have taken in all, and their number.
+func (w *world) decisions() (seconds, count float64) {
+	rec := httptest.NewRecorder()
+	w.metrics.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	for line := range strings.Lines(rec.Body.String()) {
+		for name, to := range map[string]*float64{"tradewind_decision_duration_seconds_sum ": &seconds, "tradewind_decision_duration_seconds_count ": &count} {
+			if value, ok := strings.CutPrefix(line, name); ok {
+				*to = must(strconv.ParseFloat(strings.TrimSpace(value), 64))(w)
+			}
+		}
+	}
+	return seconds, count
+}
+
+// manyArms is a gateway with n equal arms and a request to it.
+func manyArms(b *testing.B, n int, operated bool) (*world, string) {
+	s := setup{arms: peers(n), providers: map[string]upstream.Provider{"peer": instant{}}, unaudited: true}
+	for i := range s.arms {
+		s.arms[i].ID = catalog.ArmID(fmt.Sprintf("peer/%03d", i))
+	}
+	s.options.Settings = serving.Settings{Epsilon: .05}
+	body := strings.Repeat("Explain how a sail drives a boat against the wind, and why. ", 11)
+	if !operated {
+		return newWorld(b, s), turns("", body)
+	}
+	o := &s.options.Settings
+	o.Policies = map[string]rules.PolicyConfig{"all": {Deny: []string{"other/*"}}, "team": {Allow: []string{"peer/*", "lab/*"}}, "last": {Epsilon: new(.1)}}
+	o.DefaultPolicy = "all"
+	for i := range 50 {
+		o.Rules = append(o.Rules, rules.Config{Tags: map[string]string{"task": fmt.Sprint(i)}, Headers: map[string]string{"Content-Type": "*"}, Policy: "last"})
+	}
+	o.Rules = append(o.Rules, rules.Config{Policy: "team"})
+	return newWorld(b, s), turns(`,"tradewind":{"session_id":"s","tags":{"task":"49"}}`, body)
 }
 
 // BenchmarkBooks is what journal and ledger cost a request, with 64 at a time: hold, decision, settlement, outcome.

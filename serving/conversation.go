@@ -28,25 +28,30 @@ const noise = .5
 type conversation struct {
 	// id goes to the log, place is where the table has it: of each set of arms that one can ask for there is one session.
 	id, place session.ID
+	named     bool
 	state     session.State
 }
 
-// recall names the request's conversation, and marks the arm that it is with. Which arm a concrete name gets is no choice
-// and so neither follows a session nor moves it.
-func (r *round) recall(c *policy.Case) {
-	t, o, v := &r.wire.Target, &r.wire.Tradewind, &r.talk
-	named := o.Session != "" && !o.SessionShared
-	if named {
+// converse names the request's conversation.
+func (r *round) converse() {
+	o, v := &r.wire.Tradewind, &r.talk
+	if v.named = o.Session != "" && !o.SessionShared; v.named {
 		v.id = session.Named(r.principal.KeyID, o.Session)
 	} else {
 		v.id, r.scratch = session.Begun(r.scratch, r.principal.KeyID, o.Session, r.wire.Prompt.Turns)
 	}
+}
+
+// recall marks the arm that the conversation is with. Which arm a concrete name gets is no choice, and so neither follows a
+// session nor moves it.
+func (r *round) recall(c *policy.Case) {
 	if c.Pinned >= 0 {
 		return
 	}
+	t, v := &r.aim, &r.talk
 	v.place = v.id.Within(cmp.Or(t.Group, t.Base, t.Name))
 	state, found := r.g.sessions.Get(v.place, r.started)
-	if !found || !named && !r.g.sessions.Continues(&state, r.wire.Prompt.Turns) {
+	if !found || !v.named && !r.g.sessions.Continues(&state, r.wire.Prompt.Turns) {
 		return
 	}
 	i := r.lookup(state.Arm)

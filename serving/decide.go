@@ -11,6 +11,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
 // propose builds the case from the estimates, the request, the key and the live state, and asks the policy.
@@ -23,9 +24,13 @@ func (r *round) propose() error {
 		d.Gates = r.gates.Names()
 	}
 	d.Requested, d.RouterVersion, d.CatalogVersion = r.wire.Model, r.router.version, r.live.CatalogVersion
-	d.Policy, d.Tags, d.Stream, d.InputTokens = policyName(r.traffic), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+	r.converse()
+	if err := r.demand(); err != nil {
+		return err
+	}
+	d.Policy, d.Tags, d.Stream, d.InputTokens = cmp.Or(r.demands.Policy, policyName(r.traffic)), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
-	r.strategy = cmp.Or(r.wire.Strategy(), openai.Strategy(r.principal.Strategy), r.live.Strategy)
+	r.strategy = cmp.Or(r.wire.Strategy(), r.demands.Strategy, openai.StrategyBalanced)
 	d.Strategy = string(r.strategy)
 	c := &d.Case
 	r.candidates(c)
@@ -71,7 +76,7 @@ func (r *round) candidates(c *policy.Case) {
 			p50, p90 = live.FirstP50, live.FirstP90
 		}
 		c.Candidates[i] = policy.Candidate{
-			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(&arms[i]),
+			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(i),
 			LatencyMS: milliseconds(p50), LatencyP90MS: milliseconds(p90),
 		}
 		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
@@ -136,13 +141,13 @@ func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
 
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
-	o, p := &r.wire.Tradewind, r.principal
+	o, p, q := &r.wire.Tradewind, r.principal, &r.demands
 	want := r.router.objective(r.strategy, r.traffic)
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
 	c.MeasuredFirst = r.wire.Target.Auto
-	c.QualityFloor = max(o.QualityFloor, p.Floor)
+	c.QualityFloor = max(o.QualityFloor, p.Floor, q.Floor)
 	if o.Reference != "" {
 		i := r.lookup(catalog.ArmID(o.Reference))
 		if i < 0 {
@@ -150,10 +155,12 @@ func (r *round) constraints(c *policy.Case) error {
 		}
 		c.Reference, c.ReferenceGap = i, o.Epsilon
 	}
-	c.MaxCostUSD = strictest(o.MaxCost.Dollars(), p.Caps.MaxCostUSD)
-	c.MaxLatencyMS = strictest(milliseconds(o.MaxLatency), p.Caps.MaxLatencyMS)
-	c.Epsilon = r.live.Epsilon
-	c.Explore = o.Explore.Or(true) && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
+	c.MaxCostUSD = rules.Strictest(o.MaxCost.Dollars(), rules.Strictest(p.Caps.MaxCostUSD, q.MaxCostUSD))
+	c.MaxLatencyMS = rules.Strictest(milliseconds(o.MaxLatency), rules.Strictest(p.Caps.MaxLatencyMS, q.MaxLatencyMS))
+	if c.Epsilon = r.live.Epsilon; q.Epsilon != nil {
+		c.Epsilon = *q.Epsilon
+	}
+	c.Explore = o.Explore.Or(true) && q.Explore && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
 	if err := r.remaining(); err != nil || !r.limited() {
 		return err
 	}
@@ -170,18 +177,10 @@ func (r *round) constraints(c *policy.Case) error {
 	return nil
 }
 
-// strictest is the smaller of two caps of which 0 is none.
-func strictest(a, b float64) float64 {
-	if a == 0 || b > 0 && b < a {
-		return b
-	}
-	return a
-}
-
 // target applies the model value: a concrete name pins its arm; a list of models narrows the choice of an auto name and
 // holds the stand-ins of a concrete one.
 func (r *round) target(c *policy.Case) error {
-	t := r.wire.Target
+	t := r.aim
 	listed, err := r.listed()
 	if err != nil {
 		return err
@@ -210,7 +209,14 @@ func (r *round) target(c *policy.Case) error {
 		return r.unknownModel("model", t.Name)
 	case 1:
 		c.Pinned = matches[0]
-		return r.pinnable(c)
+		if err := r.pinnable(c); !r.unpin(c) {
+			return err
+		}
+		return nil
+	}
+	if r.pinned {
+		r.narrow(c, matches)
+		return nil
 	}
 	// The same model at several providers: any of them, ordered by availability unless the request says otherwise.
 	if r.wire.Strategy() == openai.StrategyNone {
@@ -237,7 +243,7 @@ func (r *round) pinnable(c *policy.Case) error {
 // that are configured.
 func (r *round) listed() (arms []int, err error) {
 	models := r.wire.Tradewind.Models
-	if t := r.wire.Target; len(models) == 0 && !t.Auto {
+	if t := r.aim; len(models) == 0 && !t.Auto {
 		models = r.live.Fallbacks[t.Name]
 	}
 	for _, m := range models {
@@ -282,7 +288,7 @@ func (r *round) unknownModel(param, name string) error {
 	e.Param = param
 	var near []string
 	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
-		if ok, _ := r.principal.Arm(id); ok && len(near) < 3 { // what the key may not use is not told
+		if ok, _ := r.principal.Arm(id); ok && !r.demands.Barred(r.lookup(id)) && len(near) < 3 { // what the key may not use is not told
 			near = append(near, string(id))
 		}
 	}
@@ -361,6 +367,8 @@ func (r *round) choose(i int) {
 		}
 	}
 	switch {
+	case r.pinned:
+		d.Reason = datasets.Ruled
 	case d.Case.Pinned >= 0:
 		d.Reason = datasets.Pinned
 	case d.Explored:
@@ -393,13 +401,13 @@ func (r *round) standIns(action int) {
 			r.standIn(i)
 		}
 	}
-	if r.wire.Target.Auto {
+	if r.aim.Auto {
 		return
 	}
 	// A named model is served by that model, or by those that the request lists.
 	listed, _ := r.listed() // every name was found when the case was made
 	for _, i := range listed {
-		if r.filter(&r.router.arms[i]) == policy.Eligible && affordable(c, i) {
+		if r.filter(i) == policy.Eligible && affordable(c, i) {
 			r.standIn(i)
 		}
 	}

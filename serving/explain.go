@@ -160,7 +160,7 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 			fmt.Fprintf(&s, ", %s for %+.3f quality", moreOrLess(b.CostUSD-a.CostUSD), b.Quality-a.Quality)
 		}
 	}
-	if a.Prior && d.Reason != datasets.Pinned {
+	if a.Prior && d.Case.Pinned < 0 {
 		s.WriteString("; nobody has scored it here, so these are expectations of its tier and nothing is certified")
 	}
 	switch {
@@ -190,6 +190,8 @@ func because(d *datasets.Decision) string {
 		return "the request names it"
 	case datasets.Explored:
 		return fmt.Sprintf("this round explores (probability %.4f)", d.Propensity)
+	case datasets.Ruled:
+		return "a rule names it"
 	case datasets.Sticky:
 		return stays(d)
 	case datasets.OnlyCandidate:

@@ -16,10 +16,11 @@ var needs = [...]struct {
 	{catalog.AudioInput, policy.NoAudio}, {catalog.PDF, policy.NoPDF}, {catalog.Reasoning, policy.NoReasoning},
 }
 
-// filter is the first hard reason against an arm: the key, the request, what the arm can do, its window. Somebody who
+// filter is the first hard reason against an arm: the key and its owners, the request, what the arm can do, its window. Somebody who
 // names an arm knows what it can do better than a catalog, so capabilities filter only where the router chooses.
-func (r *round) filter(a *catalog.Arm) policy.Filter {
-	if ok, _ := r.principal.Arm(a.ID); !ok {
+func (r *round) filter(i int) policy.Filter {
+	a := &r.router.arms[i]
+	if ok, _ := r.principal.Arm(a.ID); !ok || r.demands.Barred(i) {
 		return policy.NotAllowed
 	}
 	if !r.wire.Tradewind.Allowed(a.ID) {

@@ -19,6 +19,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
 // Limits of feedback.
@@ -153,9 +154,12 @@ func (g *Gateway) models(c *gin.Context, p *governance.Principal) {
 
 func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
 	var arms []catalog.Arm
-	for _, a := range g.live.Load().Arms {
-		if ok, _ := p.Arm(a.ID); ok {
-			arms = append(arms, a)
+	var d rules.Demands
+	l := g.live.Load()
+	l.rules.For(&d, &rules.Request{Principal: p})
+	for i := range l.Arms {
+		if ok, _ := p.Arm(l.Arms[i].ID); ok && !d.Barred(i) {
+			arms = append(arms, l.Arms[i])
 		}
 	}
 	return arms

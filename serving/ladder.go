@@ -199,7 +199,7 @@ func (r *round) nextArm(wrong, tried []int) int {
 	}
 	if c.Pinned >= 0 {
 		listed, _ := r.listed() // every name was found when the case was made
-		at := slices.IndexFunc(listed, func(i int) bool { return may(i) && r.filter(&r.router.arms[i]) == "" })
+		at := slices.IndexFunc(listed, func(i int) bool { return may(i) && r.filter(i) == "" })
 		if at < 0 {
 			return -1
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
@@ -31,8 +32,13 @@ type Settings struct {
 	Fallbacks map[string][]string
 	// Gates check answers before they are served; nil has none.
 	Gates *gate.Set
-	// Strategy is in force where neither request nor key says anything; empty is balanced.
-	Strategy openai.Strategy
+	// Policies are demands by name, Rules single requests out.
+	Policies map[string]rules.PolicyConfig
+	Rules    []rules.Config
+	// Strategy is in force where neither request nor rule nor key nor its owners say anything, and then that of DefaultPolicy, which
+	// applies to everybody; where neither is set it is balanced.
+	Strategy      openai.Strategy
+	DefaultPolicy string
 	// Traffic is what the router may expect of prompts; empty is policy.KnownMix. With AutoTraffic the prompts say it.
 	Traffic policy.Traffic
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
@@ -55,34 +61,44 @@ func (s *Settings) Validate() error {
 	if !s.Traffic.Known() && s.Traffic != AutoTraffic {
 		return fmt.Errorf("serving: traffic %q is unknown", s.Traffic)
 	}
-	for _, p := range s.Auth.Principals() {
-		if p.Strategy != "" && !openai.Strategy(p.Strategy).Known() {
-			return fmt.Errorf("serving: key %s: strategy %q is unknown", p.KeyID, p.Strategy)
-		}
+	var wrong rules.Problems
+	if _, err := s.ruled(); err != nil && !errors.As(err, &wrong) {
+		return err
 	}
-	return s.names()
+	if wrong = append(wrong, s.names()...); len(wrong) > 0 {
+		return fmt.Errorf("serving: %w", wrong)
+	}
+	return nil
 }
 
 // names checks that every alias and fallback names what is served.
-func (s *Settings) names() error {
+func (s *Settings) names() (wrong rules.Problems) {
+	problem := func(of, name, format string, args ...any) {
+		wrong = append(wrong, rules.Problem{Path: []any{of, name}, Text: fmt.Sprintf(format, args...)})
+	}
 	for alias, models := range s.Aliases {
 		if len(models) == 0 {
-			return fmt.Errorf("serving: alias %q stands for no model", alias)
+			problem("aliases", alias, "alias %q stands for no model", alias)
 		}
 		for _, m := range models {
-			if len(s.Router.matching(m)) == 0 {
-				return fmt.Errorf("serving: alias %q stands for %q, which is not served", alias, m)
+			if len(s.Router.matching(m)) > 0 {
+				continue
+			}
+			if s.Aliases[m] != nil { // which would be a circle sooner or later
+				problem("aliases", alias, "alias %q stands for %q, which is an alias itself; an alias stands for models", alias, m)
+			} else {
+				problem("aliases", alias, "alias %q stands for %q, which is not served", alias, m)
 			}
 		}
 	}
 	for name, models := range s.Fallbacks {
 		for _, m := range append([]string{name}, models...) {
 			if len(s.Router.matching(m)) == 0 && s.Aliases[m] == nil {
-				return fmt.Errorf("serving: fallbacks of %q name %q, which is not served", name, m)
+				problem("fallbacks", name, "fallbacks of %q name %q, which is not served", name, m)
 			}
 		}
 	}
-	return nil
+	return wrong
 }
 
 // live is the settings in force, with what follows from them. A round keeps the one it began with to its end.
@@ -92,6 +108,7 @@ type live struct {
 	meters  map[catalog.ArmID]*telemetry.Arm
 	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
+	rules   *rules.Set
 }
 
 // Reload puts other settings into service, all of them or, where it returns an error, none. Requests that have begun
@@ -100,10 +117,11 @@ func (g *Gateway) Reload(ctx context.Context, s Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if s.Strategy == "" {
-		s.Strategy = openai.StrategyBalanced
+	ruled, err := s.ruled()
+	if err != nil {
+		return err
 	}
-	l := &live{Settings: s, meters: map[catalog.ArmID]*telemetry.Arm{}, catalog: catalog.New(s.Arms), chains: map[*governance.Principal][]ledger.AccountID{}}
+	l := &live{Settings: s, rules: ruled, meters: map[catalog.ArmID]*telemetry.Arm{}, catalog: catalog.New(s.Arms), chains: map[*governance.Principal][]ledger.AccountID{}}
 	for i := range s.Arms {
 		id := s.Arms[i].ID
 		l.meters[id] = g.o.Metrics.Arm(id.Provider(), id.Model())

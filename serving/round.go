@@ -25,6 +25,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/quota"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
@@ -62,6 +63,11 @@ type round struct {
 	proposed  policy.Distribution
 	plan      []*catalog.Arm
 	features  []byte
+	// demands are what the operator asks of the request, aim is the model that it is for: the request's own, or, where pinned is
+	// set, a rule's.
+	demands rules.Demands
+	aim     openai.Target
+	pinned  bool
 	// talk is the conversation, scratch memory for its name.
 	talk    conversation
 	scratch []byte
@@ -209,7 +215,7 @@ func (r *round) recycle() {
 	*r = round{
 		lacks: r.lacks[:0],
 		body:  r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
-		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], holds: r.holds[:0],
+		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], demands: r.demands, holds: r.holds[:0],
 	}
 	r.decision.Case.Candidates = candidates[:0]
 	g.rounds.Put(r)
@@ -265,7 +271,7 @@ func (r *round) unsupported() error {
 		name string
 		set  bool
 	}{
-		{"tradewind.policy", o.Policy != ""}, {"tradewind.hedge", o.Hedge == openai.Yes && r.principal.Hedge == nil},
+		{"tradewind.hedge", o.Hedge == openai.Yes && r.principal.Hedge == nil},
 	} {
 		if f.set {
 			e := openai.NewError(openai.UnsupportedRoutingField, "%s is not configured here", f.name)

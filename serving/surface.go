@@ -126,8 +126,11 @@ type served struct {
 
 // unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
 func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
+	if a.Effort != "" && r.wire.Effort != "" && r.wire.Effort != a.Effort { // what the client says is honoured
+		return policy.ParamUnsupported, "reasoning_effort"
+	}
 	if s := r.spoken; s != nil {
-		switch native := r.gates == nil && r.live.Pool.Speaks(a.ID, s.Dialect); {
+		switch native := r.gates == nil && a.Effort == "" && r.live.Pool.Speaks(a.ID, s.Dialect); {
 		case s.Nowhere, !native && s.NativeOnly != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
 			return policy.Dialect, s.NativeOnly
 		case native && s.ForeignOnly != "":

@@ -179,7 +179,11 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 	}
 	for _, m := range p.Models {
 		if arm, ok := f.catalog.Lookup(catalog.ArmID(p.Name + "/" + m.Name)); ok { // c.catalog put it there
-			f.arms = append(f.arms, *arm)
+			arms, err := m.withEfforts(arm)
+			if err != nil {
+				return fmt.Errorf("provider %s: %w", p.Name, err)
+			}
+			f.arms = append(f.arms, arms...)
 		}
 	}
 	if len(p.Models) > 0 {

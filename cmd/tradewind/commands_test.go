@@ -187,6 +187,12 @@ func TestRoute(t *testing.T) {
 	if !x.DryRun || x.Strategy != "quality" || x.Reason != datasets.FloorReference || len(x.Candidates) != 3 {
 		t.Errorf("explained %+v, want a dry run under quality where nobody clears the floor", x)
 	}
+	// Rules hold, but for those of keys: nobody asks with one.
+	file := write(t, "tradewind.yaml", "keys: [{name: ann, key: sk-tw-0123456789abcdef}]\nrules:\n  - {keys: [ann], pin: sim/strong}\n  - {pin: sim/middle}\n")
+	stdout, stderr, _ = command(t, e, "What is 17 times 23?", "route", "--artifact", artifact, "--config", file)
+	if want := "sim/middle\nchosen: sim/middle because a rule names it"; !strings.HasPrefix(stdout, want) {
+		t.Errorf("route: %q %q, want %q", stdout, stderr, want)
+	}
 	for name, c := range map[string]struct{ stdin, want string }{"no prompt": {"", "standard input"}, "no router": {"hi", "models add --promote"}} {
 		_, stderr, code := command(t, e, c.stdin, "route")
 		if code != 1 || !strings.Contains(stderr, c.want) {

@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml/ast"
+
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/session"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
@@ -27,27 +30,33 @@ const (
 // config is tradewind.yaml. Unknown keys are errors: a typo in a limit must not be ignored. The tags doc and enum are what
 // the schema says of a key.
 type config struct {
-	Listen    string                   `yaml:"listen" doc:"Address to listen on." restart:""`
-	DataDir   string                   `yaml:"data_dir" doc:"Where the journal, the log and the routers live." restart:""`
-	Catalog   string                   `yaml:"catalog" doc:"A catalog file or public price list that is laid over what the program carries."`
-	Providers []providerConfig         `yaml:"providers" doc:"Vendors of the catalog by their name, or any OpenAI-compatible endpoint."`
-	Aliases   map[string]nameList      `yaml:"aliases" doc:"Further names of models: each stands for one model or several. As auto/<alias> the router chooses among them."`
-	Fallbacks map[string]nameList      `yaml:"fallbacks" doc:"Models that stand in for a named one, in order, where the request lists none."`
-	Router    routerConfig             `yaml:"router" restart:""`
-	Routing   routingConfig            `yaml:"routing"`
-	Sessions  sessionsConfig           `yaml:"sessions" restart:""`
-	Journal   journalConfig            `yaml:"journal" restart:""`
-	Log       logConfig                `yaml:"log" restart:""`
-	Shutdown  shutdownConfig           `yaml:"shutdown" restart:""`
-	Keys      []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
-	Orgs      []governance.OwnerConfig `yaml:"orgs"`
-	Teams     []governance.OwnerConfig `yaml:"teams"`
-	Metrics   metricsConfig            `yaml:"metrics" restart:""`
+	Listen    string              `yaml:"listen" doc:"Address to listen on." restart:""`
+	DataDir   string              `yaml:"data_dir" doc:"Where the journal, the log and the routers live." restart:""`
+	Catalog   string              `yaml:"catalog" doc:"A catalog file or public price list that is laid over what the program carries."`
+	Providers []providerConfig    `yaml:"providers" doc:"Vendors of the catalog by their name, or any OpenAI-compatible endpoint."`
+	Aliases   map[string]nameList `yaml:"aliases" doc:"Further names of models: each stands for one model or several. As auto/<alias> the router chooses among them."`
+	Fallbacks map[string]nameList `yaml:"fallbacks" doc:"Models that stand in for a named one, in order, where the request lists none."`
+
+	Policies map[string]rules.PolicyConfig `yaml:"policies" doc:"Demands by name, for keys, teams, organizations, rules, and requests whose key has the permission policy:override."`
+	Rules    []rules.Config                `yaml:"rules" doc:"What holds for the requests that a rule matches. Of a strategy, a policy or a pin the first that matches counts; what they allow and deny adds up."`
+
+	Router   routerConfig             `yaml:"router" restart:""`
+	Routing  routingConfig            `yaml:"routing"`
+	Sessions sessionsConfig           `yaml:"sessions" restart:""`
+	Journal  journalConfig            `yaml:"journal" restart:""`
+	Log      logConfig                `yaml:"log" restart:""`
+	Shutdown shutdownConfig           `yaml:"shutdown" restart:""`
+	Keys     []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
+	Orgs     []governance.OwnerConfig `yaml:"orgs"`
+	Teams    []governance.OwnerConfig `yaml:"teams"`
+	Metrics  metricsConfig            `yaml:"metrics" restart:""`
 
 	// Gates check answers, and GatePolicies say whose.
 	Gates        []gate.Config       `yaml:"gates" doc:"Checks of answers, by name."`
 	GatePolicies []gate.PolicyConfig `yaml:"gate_policies" doc:"Whose answers are checked by which gates, and what follows."`
 
+	// source is the file as it was parsed.
+	source ast.Node
 	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
 	sum   string
@@ -89,6 +98,7 @@ type routerConfig struct {
 
 type routingConfig struct {
 	Strategy string   `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
+	Policy   string   `yaml:"policy" doc:"The name of a policy for everybody."`
 	Epsilon  *float64 `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
 	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`

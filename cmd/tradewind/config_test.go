@@ -88,6 +88,29 @@ func TestConfigGood(t *testing.T) {
 	}
 }
 
+// A model is also what it is with each of its efforts: of the same price, and asked under its own name.
+func TestEfforts(t *testing.T) {
+	v := newVendor(t)
+	file := write(t, "tradewind.yaml", `
+providers:
+  - name: lab
+    base_url: `+v.URL+`/v1
+    api_key: sk-lab-0123456789
+    allow_private: true
+    models: [{name: small, supports: [reasoning], efforts: [low, high], input_usd_per_mtok: 1, output_usd_per_mtok: 10}]
+aliases: {thinker: "lab/small#high"}
+`)
+	s := start(t, nil, "--config", file)
+	for model, want := range map[string]string{"small": "small <nil>", "thinker": "small high", "lab/small#low": "small low"} {
+		r := s.call("POST", "/v1/chat/completions", "", ask(model, "hi", ""))
+		r.want(t, 200, nil)
+		call := <-v.calls
+		if got := fmt.Sprint(call.body["model"], " ", call.body["reasoning_effort"]); got != want || r.header.Get("X-Tradewind-Cost-Usd") != "0.00021" {
+			t.Errorf("%s: the vendor was asked for %s, want %s, at %s", model, got, want, r.header.Get("X-Tradewind-Cost-Usd"))
+		}
+	}
+}
+
 func TestConfigBad(t *testing.T) {
 	const key = "sk-tw-CANARY-0123456789abcdef"
 	for name, c := range map[string]struct {

@@ -56,7 +56,7 @@ func parseConfig(c *config, text []byte, getenv func(string) string) error {
 	r := configReader{getenv: getenv}
 	r.values(body)
 	r.check(body, reflect.TypeFor[config]())
-	c.files = append(c.files, r.files...)
+	c.files, c.source = append(c.files, r.files...), body
 	if len(r.problems) > 0 {
 		return r.problems
 	}

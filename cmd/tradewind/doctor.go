@@ -129,9 +129,7 @@ func (x *examination) configuration(d *doctorCmd) (*config, *fleet) {
 	var mistakes problems
 	switch {
 	case errors.As(err, &mistakes):
-		for _, p := range mistakes {
-			x.findings = append(x.findings, finding{"config", levelFail, p.Line, p.Text, "correct the file; tradewind config schema lists every key"})
-		}
+		x.mistakes(mistakes)
 		return nil, nil
 	case err != nil:
 		x.add("config", levelFail, "correct the file; tradewind config schema lists every key", "%v", err)
@@ -139,10 +137,11 @@ func (x *examination) configuration(d *doctorCmd) (*config, *fleet) {
 	}
 	f, err := assemble(c, x.getenv, x.now, nil)
 	if err == nil {
-		settings, _, prepared := (&inService{}).prepare(c, f)
-		if err = prepared; err == nil {
-			err = settings.Validate()
-		}
+		_, _, err = (&inService{}).prepare(c, f)
+	}
+	if errors.As(err, &mistakes) {
+		x.mistakes(mistakes)
+		return c, nil
 	}
 	if err != nil {
 		x.add("config", levelFail, "correct the file", "%v", err)
@@ -154,6 +153,12 @@ func (x *examination) configuration(d *doctorCmd) (*config, *fleet) {
 		x.add("config", levelOK, "", "%d models of %d providers, %d keys", len(f.arms), len(f.providers), len(c.Keys))
 	}
 	return c, f
+}
+
+func (x *examination) mistakes(all problems) {
+	for _, p := range all {
+		x.findings = append(x.findings, finding{"config", levelFail, p.Line, p.Text, "correct the file; tradewind config schema lists every key"})
+	}
 }
 
 // keys looks at who may ask.

@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
 // modelConfig is one arm: a name, or an object that overrides what the catalog says of it. What is not set stays as the
@@ -25,6 +27,34 @@ type modelConfig struct {
 	Schedule        []changeConfig       `yaml:"price_schedule" doc:"Prices that hold from a day on."`
 	AsOf            string               `yaml:"as_of" doc:"The day on which the prices were last checked."`
 	Deprecated      *bool                `yaml:"deprecated"`
+	Efforts         []effort             `yaml:"efforts" doc:"Reasoning efforts with each of which it is a further model to choose, named as model#effort: none, minimal, low, medium, high, xhigh. A request that names another effort is not sent there."`
+}
+
+// effort is one of catalog.Efforts.
+type effort string
+
+// UnmarshalText accepts those.
+func (e *effort) UnmarshalText(text []byte) error {
+	if known := catalog.Efforts(); !slices.Contains(known, string(text)) {
+		return fmt.Errorf("effort %.40q is none of %s", text, strings.Join(known, ", "))
+	}
+	*e = effort(text)
+	return nil
+}
+
+// withEfforts are the arm and those that it is with an effort.
+func (m *modelConfig) withEfforts(a *catalog.Arm) ([]catalog.Arm, error) {
+	all := []catalog.Arm{*a}
+	for i, e := range m.Efforts {
+		if e != openai.NoEffort && !a.Capabilities.Has(catalog.Reasoning) {
+			return nil, fmt.Errorf("%s does not reason, so it has no efforts; where it does, say `supports: [reasoning]`", a.ID)
+		}
+		if slices.Contains(m.Efforts[:i], e) {
+			return nil, fmt.Errorf("%s has the effort %s twice", a.ID, e)
+		}
+		all = append(all, a.WithEffort(string(e)))
+	}
+	return all, nil
 }
 
 // ratesConfig are prices in US dollars per million tokens.

@@ -48,7 +48,7 @@ const configPoll = 400 * time.Millisecond
 func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, intro []string, err error) {
 	settings = serving.Settings{
 		Arms: f.arms, CatalogVersion: f.version, Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic),
-		Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Fallbacks: plain(c.Fallbacks),
+		Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Fallbacks: plain(c.Fallbacks), Policies: c.Policies, Rules: c.Rules, DefaultPolicy: c.Routing.Policy,
 	}
 	if settings.Gates, err = c.gates(); err != nil {
 		return settings, nil, err
@@ -72,8 +72,10 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 	if err != nil {
 		return settings, nil, err
 	}
-	settings.Auth, err = governance.New(governance.Options{Keys: c.Keys, Orgs: c.Orgs, Teams: c.Teams})
-	return settings, intro, err
+	if settings.Auth, err = governance.New(governance.Options{Keys: c.Keys, Orgs: c.Orgs, Teams: c.Teams}); err != nil {
+		return settings, nil, err
+	}
+	return settings, intro, c.located(settings.Validate())
 }
 
 // watchKeys has the log and the metrics told of what happens to the providers' keys. A key is a number there.

@@ -10,10 +10,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/gate"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
 // promptBytesMax bounds a prompt on standard input.
@@ -62,6 +65,8 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 			conf.Router.Artifact = c.Artifact
 		}
 		conf.Keys = nil // nobody listens: whoever runs this reads the configuration anyway
+		conf.Rules = slices.DeleteFunc(conf.Rules, func(r rules.Config) bool { return len(r.Keys)+len(r.Teams)+len(r.Orgs) > 0 })
+		conf.GatePolicies = slices.DeleteFunc(conf.GatePolicies, func(p gate.PolicyConfig) bool { return len(p.Keys)+len(p.Teams)+len(p.Orgs) > 0 })
 		conf.Listen = "127.0.0.1:0"
 	})
 	if err != nil {

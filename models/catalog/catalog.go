@@ -93,8 +93,11 @@ type Arm struct {
 	// OutputCap is the vendor's name for the cap on an answer's tokens; empty is whatever the client calls it.
 	OutputCap    string
 	Capabilities Capability
-	Tier         Tier
-	Prices       Prices
+	// Effort is the reasoning effort that the arm is asked with, and the end of its id after a #; empty leaves it to the
+	// client. The same LLM with another effort is another arm: it answers, costs and is learned about otherwise.
+	Effort string `json:",omitempty"`
+	Tier   Tier
+	Prices Prices
 	// Simulated marks an arm whose answers are made up by this program.
 	Simulated  bool
 	Deprecated bool
@@ -103,6 +106,24 @@ type Arm struct {
 	// AsOf is the day (YYYY-MM-DD) on which the prices were last confirmed; empty where unknown.
 	AsOf string
 }
+
+// Model is the provider's own name of the LLM, which an effort is no part of.
+func (a *Arm) Model() string {
+	if a.Effort == "" {
+		return a.ID.Model()
+	}
+	return strings.TrimSuffix(a.ID.Model(), "#"+a.Effort)
+}
+
+// WithEffort is the arm asked with a reasoning effort.
+func (a *Arm) WithEffort(effort string) Arm {
+	b := *a
+	b.ID, b.Effort = ArmID(string(a.ID)+"#"+effort), effort
+	return b
+}
+
+// Efforts are the reasoning efforts that providers know, from the least to the most.
+func Efforts() []string { return []string{"none", "minimal", "low", "medium", "high", "xhigh"} }
 
 // StaleDays is the age beyond which a price should be checked before anything rests on it.
 const StaleDays = 60

@@ -18,7 +18,7 @@ func ValidateGlob(glob string) error {
 // slashes included, since many vendors have slashes in their own names of models: "fireworks-ai/*" is all of that
 // provider. A glob without a slash names the model at any provider.
 func (id ArmID) Matches(glob string) bool {
-	return matches(glob, string(id)) || !strings.Contains(glob, "/") && matches(glob, id.Model())
+	return MatchGlob(glob, string(id)) || !strings.Contains(glob, "/") && MatchGlob(glob, id.Model())
 }
 
 // MatchesAny reports whether one of the globs names the arm.
@@ -31,7 +31,8 @@ func (id ArmID) MatchesAny(globs []string) bool {
 	return false
 }
 
-func matches(glob, name string) bool {
+// MatchGlob reports whether a name is what a glob says, in which a star stands for any run of characters.
+func MatchGlob(glob, name string) bool {
 	first, rest, star := strings.Cut(glob, "*")
 	if !star {
 		return glob == name

@@ -57,6 +57,7 @@ type KeyConfig struct {
 	Budget      BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
 	Permissions []Permission `yaml:"permissions" json:"permissions,omitempty"`
 	Strategy    string       `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality"`
+	Policy      string       `yaml:"policy" json:"policy,omitempty" doc:"The name of a policy; its constraints add to those of the key."`
 	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
 	// MaxCostUSD and MaxLatencyMS cap every single request.
 	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
@@ -76,11 +77,19 @@ type KeyConfig struct {
 	Disabled  bool         `yaml:"disabled" json:"disabled,omitempty"`
 }
 
-// OwnerConfig is an organization or a team that has budgets of its own.
+// OwnerConfig is an organization or a team that has budgets, a strategy or a policy of its own.
 type OwnerConfig struct {
-	Name   string       `yaml:"name" json:"name"`
-	Org    string       `yaml:"org" json:"org,omitempty"`
-	Budget BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
+	Name     string       `yaml:"name" json:"name"`
+	Org      string       `yaml:"org" json:"org,omitempty"`
+	Budget   BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
+	Strategy string       `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality" doc:"Where its keys name none."`
+	Policy   string       `yaml:"policy" json:"policy,omitempty" doc:"The name of a policy; its constraints hold for every key."`
+}
+
+// owner is what an organization or a team hands down to its keys.
+type owner struct {
+	budgets []Budget
+	level   Level
 }
 
 // Options of an Authenticator. The zero value has no keys and accepts everybody as the principal Local: whoever
@@ -114,14 +123,14 @@ func New(o Options) (*Authenticator, error) {
 		a.now = time.Now
 	}
 	if len(o.Keys) == 0 {
-		a.open = &Principal{Org: Local, Team: Local, KeyID: Local, LogLevel: LogFull}
+		a.open = &Principal{Org: Local, Team: Local, KeyID: Local, LogLevel: LogFull, Permissions: []Permission{PolicyOverride}}
 	}
-	owners, err := ownerBudgets(o)
+	owners, err := ownersOf(o)
 	if err != nil {
 		return nil, err
 	}
 	for i := range o.Keys {
-		e, err := o.Keys[i].entry(owners)
+		e, err := o.Keys[i].entry(i, owners)
 		if err != nil {
 			return nil, fmt.Errorf("governance: key %d (%q): %w", i+1, o.Keys[i].Name, err)
 		}
@@ -136,17 +145,17 @@ func New(o Options) (*Authenticator, error) {
 // TeamOwner is the name under which a team owns budgets: two organizations may have a team of one name.
 func TeamOwner(org, team string) string { return org + "/" + team }
 
-// ownerBudgets gathers the budgets of organizations ("org") and teams ("org/team").
-func ownerBudgets(o Options) (map[string][]Budget, error) {
-	owners := make(map[string][]Budget)
-	for _, c := range o.Orgs {
+// ownersOf gathers organizations ("org") and teams ("org/team").
+func ownersOf(o Options) (map[string]*owner, error) {
+	owners := make(map[string]*owner)
+	for i, c := range o.Orgs {
 		b, err := c.Budget.budgets("org", c.Name)
 		if err := once(owners, c.Name, c.Name, err); err != nil {
 			return nil, fmt.Errorf("governance: organization %q: %w", c.Name, err)
 		}
-		owners[c.Name] = b
+		owners[c.Name] = &owner{b, Level{[]any{"orgs", i}, c.Strategy, c.Policy}}
 	}
-	for _, c := range o.Teams {
+	for i, c := range o.Teams {
 		name := TeamOwner(c.Org, c.Name)
 		if strings.Contains(c.Org, "/") {
 			return nil, fmt.Errorf("governance: team %q: its organization has a slash", name)
@@ -155,13 +164,13 @@ func ownerBudgets(o Options) (map[string][]Budget, error) {
 		if err := once(owners, c.Name, name, err); err != nil {
 			return nil, fmt.Errorf("governance: team %q: %w", name, err)
 		}
-		owners[name] = b
+		owners[name] = &owner{b, Level{[]any{"teams", i}, c.Strategy, c.Policy}}
 	}
 	return owners, nil
 }
 
 // once reports an owner without a name, or one that is there before.
-func once(owners map[string][]Budget, name, owner string, err error) error {
+func once(owners map[string]*owner, name, owner string, err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -192,7 +201,7 @@ func (c BudgetConfig) budgets(scope, owner string) ([]Budget, error) {
 }
 
 // entry checks one key and builds its principal.
-func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
+func (c *KeyConfig) entry(i int, owners map[string]*owner) (*entry, error) {
 	e := &entry{disabled: c.Disabled}
 	var err error
 	if e.digest, err = c.digest(); err != nil {
@@ -220,7 +229,7 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 		return nil, errors.New("a floor, cap or rate is out of range")
 	}
 	e.principal = Principal{
-		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Name: c.Name, Permissions: c.Permissions, Strategy: c.Strategy, Floor: c.Floor,
+		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Name: c.Name, Permissions: c.Permissions, Floor: c.Floor,
 		Caps: Caps{MaxCostUSD: c.MaxCostUSD, MaxLatencyMS: c.MaxLatencyMS}, Allow: c.Allow, Deny: c.Deny, Explore: c.Explore,
 		LogLevel: level, ExpiresAt: c.ExpiresAt,
 		Limits: Limits{RequestsPerMinute: c.RequestsPerMinute, TokensPerMinute: c.TokensPerMinute, Concurrent: c.Concurrent},
@@ -232,7 +241,14 @@ func (c *KeyConfig) entry(owners map[string][]Budget) (*entry, error) {
 	if e.principal.Hedge, err = c.Hedge.hedge(); err != nil {
 		return nil, err
 	}
-	e.principal.Budgets = slices.Concat(own, owners[TeamOwner(c.Org, c.Team)], owners[c.Org])
+	e.principal.Budgets = own
+	e.principal.Levels[0] = Level{[]any{"keys", i}, c.Strategy, c.Policy}
+	for n, name := range [...]string{TeamOwner(c.Org, c.Team), c.Org} {
+		if owner := owners[name]; owner != nil {
+			e.principal.Budgets = append(e.principal.Budgets, owner.budgets...)
+			e.principal.Levels[1+n] = owner.level
+		}
+	}
 	return e, nil
 }
 

@@ -66,6 +66,14 @@ type Caps struct {
 	MaxLatencyMS float64
 }
 
+// Level is what one level of the chain names for its requests: a strategy, and a policy whose name package rules knows.
+type Level struct {
+	// Place is where it stands in the configuration.
+	Place    []any
+	Strategy string
+	Policy   string
+}
+
 // Principal is who asks. It is shared between requests and never changed.
 type Principal struct {
 	Org  string
@@ -75,8 +83,8 @@ type Principal struct {
 	// Name is what the configuration calls the key, often nothing. It is no identity.
 	Name        string
 	Permissions []Permission
-	// Strategy is the key's default, empty where the configuration's applies.
-	Strategy string
+	// Levels are the key's own, its team's and its organization's. What the first names is in force.
+	Levels [3]Level
 	// Floor is the least quality of an arm, 0 is off.
 	Floor float64
 	Caps  Caps
@@ -97,6 +105,14 @@ type Principal struct {
 
 // Local is who asks while no key is configured.
 const Local = "local"
+
+// TeamOwner is the team with its organization, as it owns budgets and as rules name it; "" where there is none.
+func (p *Principal) TeamOwner() string {
+	if p.Team == "" {
+		return ""
+	}
+	return TeamOwner(p.Org, p.Team)
+}
 
 // Can reports whether the principal has a permission.
 func (p *Principal) Can(x Permission) bool { return slices.Contains(p.Permissions, x) }

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tradewind-llm/tradewind/features"
@@ -80,7 +81,10 @@ type Request struct {
 	// N is the number of answers asked for, at least 1.
 	N int
 	// Needs are the capabilities that an arm must have.
-	Needs  catalog.Capability
+	Needs catalog.Capability
+	// Effort is the reasoning effort that the client asks for, OtherEffort where it says it in another way, "" where it says
+	// nothing.
+	Effort string
 	Prompt features.Prompt
 	User   string
 	// Tradewind is what the request says about its own routing.
@@ -178,6 +182,12 @@ type member struct {
 	key, value span
 	field      field
 }
+
+// NoEffort is a client's word for no reasoning, OtherEffort stands for one that has no word, such as a number of tokens.
+const (
+	NoEffort    = "none"
+	OtherEffort = "other"
+)
 
 // Decode reads a whole body in one pass. Every failure is an *Error. What it accepts is valid JSON to encoding/json.
 func Decode(body []byte, o DecodeOptions) (*Request, error) {
@@ -280,8 +290,7 @@ func (r *Request) standard(s *scanner, f field) (err error) {
 	case fResponseFormat:
 		err = r.responseFormat(s)
 	case fReasoningEffort:
-		var effort string
-		if effort, err = s.text(name, NameMax); effort != "none" {
+		if r.Effort, err = s.text(name, NameMax); r.Effort != NoEffort {
 			r.Needs |= catalog.Reasoning
 		}
 	case fReasoning:
@@ -370,20 +379,28 @@ func (r *Request) reasoning(s *scanner) error {
 	if !s.at('{') {
 		return s.wrong("reasoning", "an object")
 	}
-	wanted := true
+	wanted, effort := true, ""
 	err := s.members(func(key []byte) error {
 		v, err := s.value()
 		switch text := string(v.of(s.b)); string(key) {
 		case "effort":
-			wanted = wanted && text != `"none"`
+			if effort = strings.Trim(text, `"`); text == "null" {
+				effort = ""
+			}
+			wanted = wanted && effort != NoEffort
 		case "enabled":
 			wanted = wanted && text != "false"
+		case "max_tokens":
+			effort = firstOf(effort, OtherEffort)
 		}
 		return err
 	})
 	if wanted {
 		r.Needs |= catalog.Reasoning
+	} else {
+		effort = NoEffort
 	}
+	r.Effort = firstOf(r.Effort, effort)
 	return err
 }
 

@@ -69,6 +69,22 @@ func TestDecodeNulls(t *testing.T) {
 	}
 }
 
+// TestEffort: what a request says of reasoning, in every way in which it can.
+func TestEffort(t *testing.T) {
+	for more, want := range map[string]string{
+		``: "", `,"reasoning_effort":null`: "", `,"reasoning_effort":"high"`: "high", `,"reasoning_effort":"none"`: NoEffort,
+		`,"reasoning":{}`: "", `,"reasoning":{"effort":"low"}`: "low", `,"reasoning":{"effort":null}`: "", `,"reasoning":{"effort":"none"}`: NoEffort,
+		`,"reasoning":{"enabled":false}`: NoEffort, `,"reasoning":{"enabled":true}`: "", `,"reasoning":{"max_tokens":5}`: OtherEffort,
+		`,"reasoning":{"max_tokens":5,"effort":"low"}`: "low", `,"reasoning":{"effort":"low"},"reasoning_effort":"high"`: "high",
+		`,"reasoning_effort":"high","reasoning":{"effort":"low"}`: "high",
+	} {
+		r := decode(t, `{"model":"auto",`+messages+more+`}`)
+		if reasons := r.Needs.Has(catalog.Reasoning); r.Effort != want || want == NoEffort && reasons || want != "" && want != NoEffort && !reasons {
+			t.Errorf("%s: effort %q, reasons %v; want %q", more, r.Effort, reasons, want)
+		}
+	}
+}
+
 func TestInputBound(t *testing.T) {
 	if got, want := decode(t, `{"model":"auto",`+messages+`,"temperature":0.5}`).InputBound(), int64(2+16); got != want {
 		t.Errorf("got %d, want %d", got, want)
@@ -348,6 +364,9 @@ func TestAppendUpstream(t *testing.T) {
 		{`{"model":"auto",` + messages + `,"max_tokens":null}`, `{"model":"m",` + messages + `,"max_completion_tokens":100}`, Upstream{Model: "m", MaxOutput: 100, MaxTokensField: "max_completion_tokens"}},
 		{`{"max_tokens":7,"max_completion_tokens":9,"model":"auto",` + messages + `}`, `{"max_completion_tokens":9,"model":"m",` + messages + `}`, Upstream{Model: "m", MaxTokensField: "max_completion_tokens"}},
 		{`{"max_tokens":7,"max_completion_tokens":900,"model":"auto",` + messages + `}`, `{"max_tokens":7,"max_completion_tokens":100,"model":"m",` + messages + `}`, Upstream{Model: "m", MaxOutput: 100}},
+		{`{"model":"auto",` + messages + `}`, `{"model":"m",` + messages + `,"reasoning_effort":"high"}`, Upstream{Model: "m", Effort: "high"}},
+		{`{"reasoning_effort":null,"reasoning":{"effort":"high"},"model":"auto",` + messages + `}`, `{"model":"m",` + messages + `,"reasoning_effort":"high"}`, Upstream{Model: "m", Effort: "high"}},
+		{`{"reasoning_effort":"low","model":"auto",` + messages + `}`, `{"reasoning_effort":"low","model":"m",` + messages + `}`, Upstream{Model: "m"}},
 	}
 	for _, test := range tests {
 		got := decode(t, test.body).AppendUpstream([]byte("kept"), test.u)

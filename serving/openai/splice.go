@@ -6,6 +6,8 @@ import "strconv"
 type Upstream struct {
 	// Model is the vendor's own name of the arm.
 	Model string
+	// Effort is the reasoning effort to ask with, in place of whatever the client said; empty leaves that as it is.
+	Effort string
 	// MaxOutput is the cap on output tokens that the hold was computed with. It is sent where the client gave none or a
 	// larger one; 0 leaves the client's as it is.
 	MaxOutput int
@@ -26,7 +28,8 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 	capped, usage := false, !r.Stream || !u.ForceUsage
 	for _, m := range r.members {
 		switch {
-		case m.field >= fTradewind, m.field == fMetadata && u.DropMetadata:
+		case m.field >= fTradewind, m.field == fMetadata && u.DropMetadata,
+			u.Effort != "" && (m.field == fReasoningEffort || m.field == fReasoning):
 		case m.field == fModel:
 			dst = append(dst, `"model":`...)
 			dst = append(appendText(dst, u.Model), ',')
@@ -45,6 +48,9 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 	}
 	if !capped && limit > 0 {
 		dst = appendCap(dst, firstOf(u.MaxTokensField, "max_tokens"), limit)
+	}
+	if u.Effort != "" {
+		dst = append(appendText(append(dst, `"reasoning_effort":`...), u.Effort), ',')
 	}
 	if !usage {
 		dst = append(dst, `"stream_options":{"include_usage":true},`...)

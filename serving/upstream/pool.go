@@ -333,7 +333,7 @@ func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last boo
 	}
 	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
 	a.req = &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
-	if p.Speaks(c.ID, plan.Dialect) {
+	if c.Effort == "" && p.Speaks(c.ID, plan.Dialect) { // an effort is said in chat
 		a.req.Dialect, a.req.Header = plan.Dialect, plan.Header
 	}
 	a.dialect, a.req.Body = a.req.Dialect, plan.Body(c, a.req.Dialect)

@@ -130,7 +130,7 @@ func (p *Provider) Lacks(chat []byte) string {
 // Stream makes one call. A model that Bedrock serves through inference profiles only is called once more by the profile of
 // the region's own part of the world, which the provider remembers: the first call was not one that the model saw.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
-	model := r.Arm.ID.Model()
+	model := r.Arm.Model()
 	body, hidden, err := encode(r.Body, model)
 	if err != nil {
 		var unable *upstream.Error

@@ -50,7 +50,7 @@ func (p *Provider) Lacks(chat []byte) string {
 
 // Stream makes one call.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
-	model := r.Arm.ID.Model()
+	model := r.Arm.Model()
 	body, err := encode(r.Body, model)
 	if err != nil {
 		var unable *upstream.Error

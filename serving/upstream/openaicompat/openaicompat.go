@@ -83,7 +83,7 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 	}
 	call := &httpclient.Call{Path: path, Header: p.header(r), Body: r.Body, Stream: r.Stream}
 	if p.o.APIVersion != "" {
-		call.Path = "/deployments/" + url.PathEscape(r.Arm.ID.Model()) + path
+		call.Path = "/deployments/" + url.PathEscape(r.Arm.Model()) + path
 		call.Query = "api-version=" + url.QueryEscape(p.o.APIVersion)
 	}
 	a, err := p.client.Post(ctx, call)

@@ -216,7 +216,7 @@ type completion struct {
 
 func (a *answer) envelope(object string) *completion {
 	return &completion{
-		ID: a.id, Object: object, Created: a.created, Model: a.arm.ID.Model(), SystemFingerprint: fingerprint, Simulated: true, Choices: []choice{},
+		ID: a.id, Object: object, Created: a.created, Model: a.arm.Model(), SystemFingerprint: fingerprint, Simulated: true, Choices: []choice{},
 	}
 }
 

@@ -1,0 +1,150 @@
+package rules
+
+import (
+	"encoding/binary"
+	"net/http"
+	"slices"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/session"
+)
+
+// Request is what of a request the rules look at.
+type Request struct {
+	Principal *governance.Principal
+	Tags      map[string]string
+	Header    http.Header
+	// Policy is the request's own, which whoever asks must be allowed to name.
+	Policy string
+	// Conversation is what a split divides by.
+	Conversation session.ID
+}
+
+// Demands are what all levels together ask of a request. They are reused between requests.
+type Demands struct {
+	// Policy is the named policy in force, the first of several; "" is none.
+	Policy   string
+	Strategy openai.Strategy
+	// Epsilon is nil where nobody names one.
+	Epsilon *float64
+	// Pin is the model that a rule names, "" where none does.
+	Pin string
+
+	Explore      bool
+	Floor        float64
+	MaxCostUSD   float64
+	MaxLatencyMS float64
+	barred       [][]bool
+}
+
+// Barred reports whether the i-th arm may not serve.
+func (d *Demands) Barred(i int) bool {
+	for _, b := range d.barred {
+		if b[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// Has reports whether there is a policy of that name.
+func (s *Set) Has(policy string) bool { return s.policies[policy] != nil }
+
+// For sets d to what is asked of a request.
+func (s *Set) For(d *Demands, r *Request) {
+	*d = Demands{Explore: true, barred: d.barred[:0]}
+	s.take(d, r, "", r.Policy)
+	for i := range s.rules {
+		rule := &s.rules[i]
+		if !rule.matches(r) {
+			continue
+		}
+		if d.Pin == "" {
+			d.Pin = rule.Pin
+		}
+		d.bar(rule.barred)
+		s.take(d, r, rule.Strategy, rule.Policy)
+	}
+	for i := range r.Principal.Levels {
+		l := &r.Principal.Levels[i]
+		s.take(d, r, l.Strategy, l.Policy)
+	}
+	s.take(d, r, s.standing.Strategy, s.standing.Policy)
+}
+
+// take adds a level: its own strategy, then what its policy says.
+func (s *Set) take(d *Demands, r *Request, strategy, policy string) {
+	if d.Strategy == "" {
+		d.Strategy = openai.Strategy(strategy)
+	}
+	if policy == "" {
+		return
+	}
+	p := s.policies[policy].pick(r.Conversation)
+	if d.Policy == "" {
+		d.Policy = p.name
+	}
+	if d.Strategy == "" {
+		d.Strategy = openai.Strategy(p.Strategy)
+	}
+	if d.Epsilon == nil {
+		d.Epsilon = p.Epsilon
+	}
+	d.Explore = d.Explore && (p.Explore == nil || *p.Explore)
+	d.Floor = max(d.Floor, p.Floor)
+	d.MaxCostUSD = Strictest(d.MaxCostUSD, p.MaxCostUSD)
+	d.MaxLatencyMS = Strictest(d.MaxLatencyMS, p.MaxLatencyMS)
+	d.bar(p.barred)
+}
+
+func (d *Demands) bar(barred []bool) {
+	if barred != nil {
+		d.barred = append(d.barred, barred)
+	}
+}
+
+// Strictest is the smaller of two caps of which 0 is none.
+func Strictest(a, b float64) float64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// pick is the policy itself, or the part of a split that the conversation falls into: by its digest alone, so every
+// replica and every later request says the same, and by the split's name, so that two splits are independent.
+func (p *compiled) pick(conversation session.ID) *compiled {
+	if len(p.parts) == 0 {
+		return p
+	}
+	id := conversation.Within(p.name)
+	place := float64(binary.BigEndian.Uint64(id[:])>>11) / (1 << 53) * 100
+	for _, part := range p.parts {
+		if place < part.until {
+			return part.compiled
+		}
+	}
+	return p.parts[len(p.parts)-1].compiled
+}
+
+func (r *rule) matches(q *Request) bool {
+	p := q.Principal
+	if len(r.Keys) > 0 && (p.Name == "" || !slices.Contains(r.Keys, p.Name)) ||
+		len(r.Teams) > 0 && (p.Team == "" || !slices.Contains(r.Teams, p.TeamOwner())) ||
+		len(r.Orgs) > 0 && (p.Org == "" || !slices.Contains(r.Orgs, p.Org)) {
+		return false
+	}
+	for name, glob := range r.Tags {
+		if value, tagged := q.Tags[name]; !tagged || !catalog.MatchGlob(glob, value) {
+			return false
+		}
+	}
+	for name, glob := range r.Headers {
+		if values := q.Header.Values(name); len(values) == 0 || !catalog.MatchGlob(glob, values[0]) {
+			return false
+		}
+	}
+	return true
+}
