@@ -29,8 +29,8 @@ func (s *suite) plain(t *testing.T) {
 			t.Fatalf("plain, and yet %s cannot be said: %s", field, body)
 		}
 	})
-	if count < 10 {
-		t.Errorf("%d of the requests drawn were plain, which tests nothing", count)
+	if count == 0 {
+		t.Error("no request that was drawn is plain, which tests nothing")
 	}
 }
 
