@@ -20,7 +20,7 @@ const (
 	clustersMax     = 100
 	clusterPrompts  = 30
 	clusterRounds   = 15
-	clusterSoftness = 1.0 / 50
+	clusterSoftness = 1.0 / 25
 )
 
 // taskSet says which task a prompt belongs to: the table's labels, or soft clusters of similar prompts.
@@ -97,7 +97,7 @@ func (s *taskSet) share(rows []int) []float64 {
 	return out
 }
 
-// newClusters groups prompts by spherical k-means on their text and assigns them softly, softmax(50·cos). Cosines are
+// newClusters groups prompts by spherical k-means on their text and assigns them softly, softmax(25·cos). Cosines are
 // linear in the text, so the centroids serve as the logits' weights.
 func newClusters(d *design, seed int64, most int) *taskSet {
 	n := d.rows()
@@ -207,15 +207,15 @@ func (s *taskSet) soften() {
 	k := len(s.names)
 	each(len(s.class), func(from, to int) {
 		for i := from; i < to; i++ {
-			soften(s.posterior[i*k:(i+1)*k], s.temperature)
+			soften(s.posterior[i*k : (i+1)*k])
 		}
 	})
 }
 
-func soften(row []float32, temperature float64) {
+func soften(row []float32) {
 	top, total := slices.Max(row), 0.0
 	for c, v := range row {
-		row[c] = float32(math.Exp(float64(v-top) / temperature))
+		row[c] = float32(math.Exp(float64(v-top) / clusterSoftness))
 		total += float64(row[c])
 	}
 	for c := range row {

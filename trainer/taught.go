@@ -12,8 +12,6 @@ const (
 	taughtRounds = 8
 	taughtSteps  = 3
 	taughtLambda = 1
-	// taughtSoftness is the temperature of the classifier's softmax. It is surer than a cosine.
-	taughtSoftness = 1.0 / 25
 )
 
 // teach makes clusters of prompts that look alike into clusters that a linear classifier can tell apart. It learns to tell
@@ -43,7 +41,7 @@ func (s *taskSet) teach(ctx context.Context, d *design) error {
 			s.posterior[at] += float32(b.offset[at%k])
 		}
 	}
-	s.centroids, s.bias, s.temperature = b.start, b.offset, taughtSoftness
+	s.centroids, s.bias = b.start, b.offset
 	s.soften()
 	return nil
 }
