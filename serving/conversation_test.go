@@ -53,8 +53,13 @@ func TestNamedSession(t *testing.T) {
 		if tt.header != "" {
 			header = []string{tt.header, "s"}
 		}
+		w.do("POST", "/v1/route", turns(tt.more, "one"), header...).wantOK() // opens nothing
 		first := w.chat(turns(tt.more, "one"), header...)
 		u = .5
+		dry := w.do("POST", "/v1/route", turns(tt.more, "two"), header...).wantOK()
+		if dry.get("reason") != "sticky" || dry.get("action") != "peer/c" || dry.get("session.previous_model") != "peer/c" {
+			t.Errorf("%v: a dry run says %s", tt, dry.body)
+		}
 		second := w.chat(turns(tt.more, "two"), header...)
 		third := w.chat(turns(tt.more, "three"), header...)
 		if a, b, c := first.chosen(), second.chosen(), third.chosen(); a != "peer/c explored" || b != "peer/c sticky" || c != b {
@@ -157,6 +162,37 @@ func TestSessionFollowsWhoeverServed(t *testing.T) {
 	w.vendor.play(nil)
 	if got := w.chat(turns("", "two"), inSession("fails")...).chosen(); strings.HasSuffix(got, "sticky") {
 		t.Errorf("nobody had answered, and yet %s", got)
+	}
+}
+
+// TestSessionOpensBeforeTheAnswer: of requests that a client sends at once all have the arm that the first one drew, and a
+// slow answer brings back no arm that was left meanwhile.
+func TestSessionOpensBeforeTheAnswer(t *testing.T) {
+	u := .999
+	w := draws(t, &u)
+	asked, release := make(chan struct{}), make(chan struct{})
+	w.vendor.play(func(call int, _ *upstream.Request) (*script, error) {
+		if call == 1 {
+			close(asked)
+			<-release
+		}
+		return &script{}, nil
+	})
+	first := make(chan *answer)
+	go func() { first <- w.chat(turns("", "one"), inSession("s")...) }()
+	<-asked
+	if got := w.chat(turns("", "two"), inSession("s")...).chosen(); got != "peer/c sticky" {
+		t.Errorf("while the first is answered: %s", got)
+	}
+	if got := w.chat(turns(`,"tradewind":{"deny":["peer/c"],"explore":false}`, "three"), inSession("s")...).chosen(); got != "peer/a predicted" {
+		t.Errorf("where its arm is denied: %s", got)
+	}
+	close(release)
+	if got := (<-first).chosen(); got != "peer/c explored" {
+		t.Errorf("the first: %s", got)
+	}
+	if got := w.chat(turns("", "four"), inSession("s")...).chosen(); got != "peer/a sticky" {
+		t.Errorf("after a slow answer: %s", got)
 	}
 }
 
