@@ -2,11 +2,13 @@ package serving_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -53,8 +55,13 @@ func TestNamedSession(t *testing.T) {
 		if tt.header != "" {
 			header = []string{tt.header, "s"}
 		}
+		w.do("POST", "/v1/route", turns(tt.more, "one"), header...).wantOK() // opens nothing
 		first := w.chat(turns(tt.more, "one"), header...)
 		u = .5
+		dry := w.do("POST", "/v1/route", turns(tt.more, "two"), header...).wantOK()
+		if dry.get("reason") != "sticky" || dry.get("action") != "peer/c" || dry.get("session.previous_model") != "peer/c" {
+			t.Errorf("%v: a dry run says %s", tt, dry.body)
+		}
 		second := w.chat(turns(tt.more, "two"), header...)
 		third := w.chat(turns(tt.more, "three"), header...)
 		if a, b, c := first.chosen(), second.chosen(), third.chosen(); a != "peer/c explored" || b != "peer/c sticky" || c != b {
@@ -160,6 +167,37 @@ func TestSessionFollowsWhoeverServed(t *testing.T) {
 	}
 }
 
+// TestSessionOpensBeforeTheAnswer: of requests that a client sends at once all have the arm that the first one drew, and a
+// slow answer brings back no arm that was left meanwhile.
+func TestSessionOpensBeforeTheAnswer(t *testing.T) {
+	u := .999
+	w := draws(t, &u)
+	asked, release := make(chan struct{}), make(chan struct{})
+	w.vendor.play(func(call int, _ *upstream.Request) (*script, error) {
+		if call == 1 {
+			close(asked)
+			<-release
+		}
+		return &script{}, nil
+	})
+	first := make(chan *answer)
+	go func() { first <- w.chat(turns("", "one"), inSession("s")...) }()
+	<-asked
+	if got := w.chat(turns("", "two"), inSession("s")...).chosen(); got != "peer/c sticky" {
+		t.Errorf("while the first is answered: %s", got)
+	}
+	if got := w.chat(turns(`,"tradewind":{"deny":["peer/c"],"explore":false}`, "three"), inSession("s")...).chosen(); got != "peer/a predicted" {
+		t.Errorf("where its arm is denied: %s", got)
+	}
+	close(release)
+	if got := (<-first).chosen(); got != "peer/c explored" {
+		t.Errorf("the first: %s", got)
+	}
+	if got := w.chat(turns("", "four"), inSession("s")...).chosen(); got != "peer/a sticky" {
+		t.Errorf("after a slow answer: %s", got)
+	}
+}
+
 // TestSwitchCost: what leaving costs is what the vendor has in its cache, at its own prices, while it is warm.
 func TestSwitchCost(t *testing.T) {
 	u, now := .999, time.Now()
@@ -230,5 +268,50 @@ func TestSessionsAreApart(t *testing.T) {
 	private := w.chat(turns("", "one"), append(a, "X-Tradewind-Log", "none")...)
 	if d, _ := w.outcome(private); d.Conversation != "" || d.Reason != datasets.Sticky {
 		t.Errorf("a round of which nothing is kept has the conversation %q, reason %s", d.Conversation, d.Reason)
+	}
+}
+
+// TestSessionsKeepTheCache (pain 35: OpenRouterTeam/ai-sdk-provider#499): in ten conversations of twelve turns with vendors
+// that cache what they have read, almost all of what can be cached is, and it costs as much less. Where every turn is a
+// session of its own they go from model to model.
+func TestSessionsKeepTheCache(t *testing.T) {
+	const conversations, length = 10, 12
+	run := func(sessions bool) (cached, cost float64) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		u := 0.0
+		w := draws(t, &u, func(s *setup) {
+			for i := range s.arms {
+				s.arms[i].ContextTokens = 0
+			}
+		})
+		read := map[catalog.ArmID]int{} // of the conversation that goes on
+		w.vendor.play(func(_ int, r *upstream.Request) (*script, error) {
+			tokens := len(r.Body) / 4
+			usage := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":%d}}`, tokens, read[r.Arm.ID])
+			read[r.Arm.ID] = tokens
+			return &script{events: []string{whole("yes", usage)}}, nil
+		})
+		total, hit := 0.0, 0.0
+		for c := range conversations {
+			clear(read)
+			said := []string{fmt.Sprint(c, strings.Repeat(" word", 2000))}
+			for turn := range length {
+				u = rng.Float64()
+				id := fmt.Sprint(c)
+				if !sessions {
+					id += fmt.Sprint("/", turn)
+				}
+				_, o := w.outcome(w.chat(turns("", said...), inSession(id)...).wantOK())
+				total, hit, cost = total+float64(o.Usage.InputTokens()), hit+float64(o.Usage.CacheRead), cost+o.Cost.Dollars()
+				said = append(said, "yes", strings.Repeat("more ", 100))
+			}
+		}
+		return hit / total, cost
+	}
+	cached, cost := run(true)
+	without, dear := run(false)
+	t.Logf("cached %.0f %% of all input, and %.0f %% without sessions; %.4f USD and %.4f", 100*cached, 100*without, cost, dear)
+	if cached < .85 || cached < without+.15 || cost > .8*dear {
+		t.Errorf("cached %.2f of all input, and %.2f without sessions; %v USD and %v", cached, without, cost, dear)
 	}
 }

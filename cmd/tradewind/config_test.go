@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
 // vendor is an OpenAI-compatible upstream that says what it was asked. Its usage is 10 and 20 tokens.
@@ -257,6 +259,7 @@ func FuzzConfig(f *testing.F) {
 	for _, text := range []string{
 		"listen: 127.0.0.1:0\nkeys: [{key: \"${KEY}\", budget_usd: {day: 5}}]\n", "---\nrouting: {epsilon: 0.1, strategy: \"${S:-cost}\"}\n",
 		"providers:\n  - name: a\n    models: [b, {name: c, input_usd_per_mtok: 1, output_usd_per_mtok: 2}]\n", "a: &a [*a]\n", "<<: {listen: x}\n", "? [a]\n: b\n",
+		"policies: {p: {split: [{policy: q, percent: 1}]}, q: {deny: [none]}}\nrules:\n  - &r {pin: a, tags: {t: \"*\"}}\n  - *r\n  - keys: [x]\n", "rules: [<<: {pin: x}]\n",
 	} {
 		f.Add([]byte(text))
 	}
@@ -272,5 +275,14 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("%q made the metrics public", text)
 		}
 		_ = c.validate()
+		_, err := rules.New(rules.Options{Policies: c.Policies, Rules: c.Rules})
+		var told problems
+		if errors.As(c.located(err), &told) {
+			for _, p := range told {
+				if p.Line < 0 || p.Line > 1+bytes.Count(text, []byte("\n"))+bytes.Count(text, []byte("\r")) {
+					t.Errorf("%q: %s is on line %d", text, p.Text, p.Line)
+				}
+			}
+		}
 	})
 }

@@ -34,7 +34,9 @@ func (c *config) located(err error) error {
 
 // lineOf is where a value of the file stands, or the last above it that does. A path is of names of keys and indices of
 // lists.
-func lineOf(source ast.Node, path []any) int {
+func lineOf(source ast.Node, path []any) (line int) {
+	var err error
+	defer survive(&err) // what cannot be found has no line
 	for ; source != nil && len(path) > 0; path = path[:len(path)-1] {
 		b := (&yaml.PathBuilder{}).Root()
 		for _, step := range path {
@@ -44,7 +46,7 @@ func lineOf(source ast.Node, path []any) int {
 				b = b.Child(fmt.Sprint(step))
 			}
 		}
-		if n, err := b.Build().FilterNode(source); err == nil && n != nil {
+		if n, missing := b.Build().FilterNode(source); missing == nil && n != nil {
 			return firstLine(n)
 		}
 	}

@@ -136,13 +136,13 @@ func (r *rule) matches(q *Request) bool {
 		len(r.Orgs) > 0 && (p.Org == "" || !slices.Contains(r.Orgs, p.Org)) {
 		return false
 	}
-	for name, glob := range r.Tags {
-		if value, tagged := q.Tags[name]; !tagged || !catalog.MatchGlob(glob, value) {
+	for _, w := range r.tags {
+		if value, tagged := q.Tags[w.name]; !tagged || !catalog.MatchGlob(w.glob, value) {
 			return false
 		}
 	}
-	for name, glob := range r.Headers {
-		if values := q.Header.Values(name); len(values) == 0 || !catalog.MatchGlob(glob, values[0]) {
+	for _, w := range r.headers {
+		if values := q.Header[w.name]; len(values) == 0 || !catalog.MatchGlob(w.glob, values[0]) {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -134,7 +135,23 @@ type part struct {
 
 type rule struct {
 	Config
-	barred []bool
+	tags, headers []wanted
+	barred        []bool
+}
+
+// wanted is a tag or header that a request must have.
+type wanted struct{ name, glob string }
+
+func list(m map[string]string, key func(string) string) (all []wanted) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, wanted{key(name), m[name]})
+	}
+	return all
+}
+
+// ready is a rule in the form in which it is matched.
+func ready(c Config) rule {
+	return rule{Config: c, tags: list(c.Tags, strings.Clone), headers: list(c.Headers, http.CanonicalHeaderKey)}
 }
 
 // builder gathers what is wrong while it makes a Set.
@@ -228,7 +245,7 @@ func (b *builder) split(s *Set, p *compiled) {
 }
 
 func (b *builder) rule(s *Set, i int) rule {
-	r := rule{Config: b.Rules[i]}
+	r := ready(b.Rules[i])
 	at := []any{"rules", i}
 	if r.Pin == "" && r.Strategy == "" && r.Policy == "" && len(r.Allow)+len(r.Deny) == 0 {
 		b.problem(at, "it does nothing")

@@ -168,7 +168,8 @@ func TestMatching(t *testing.T) {
 		{Config{Keys: []string{"ann"}, Tags: map[string]string{"task": "title"}, Headers: map[string]string{"X-App": "*"}}, nil, true},
 		{Config{Keys: []string{"ann"}, Tags: map[string]string{"task": "other"}}, nil, false},
 	} {
-		if got := (&rule{Config: tt.rule}).matches(request(tt.set)); got != tt.want {
+		rule := ready(tt.rule)
+		if got := rule.matches(request(tt.set)); got != tt.want {
 			t.Errorf("%+v: matches %v, want %v", tt.rule, got, tt.want)
 		}
 	}
@@ -280,7 +281,8 @@ func FuzzMatch(f *testing.F) {
 	f.Add("*a*b", "xaxb")
 	f.Fuzz(func(t *testing.T, glob, value string) {
 		q := &Request{Principal: &governance.Principal{}, Tags: map[string]string{"k": value}}
-		matched := (&rule{Config: Config{Tags: map[string]string{"k": glob}}}).matches(q)
+		rule := ready(Config{Tags: map[string]string{"k": glob}})
+		matched := rule.matches(q)
 		if !strings.Contains(glob, "*") && matched != (glob == value) || glob == "*" && !matched {
 			t.Errorf("%q matches %q: %v", glob, value, matched)
 		}
