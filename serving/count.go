@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/quota"
 )
 
 // formats are the values of /v1/route's query.
@@ -40,8 +42,17 @@ func (g *Gateway) asked(c *gin.Context) *served {
 
 // countTokens estimates the tokens of a Messages request by our own tokenizer. No vendor is asked.
 func (g *Gateway) countTokens(c *gin.Context, p *governance.Principal) {
+	place, err := g.enter(p, c.Request)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	defer place.Leave()
 	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(c.Request.Body, int64(g.o.BodyMax)+1)); err != nil {
+	if _, err := body.ReadFrom(io.LimitReader(place.Body(c.Request.Body), int64(g.o.BodyMax)+1)); errors.Is(err, quota.ErrFullBodies) {
+		g.fail(c, g.overloaded(err))
+		return
+	} else if err != nil {
 		g.fail(c, openai.NewError(openai.InvalidRequest, "the body could not be read to its end"))
 		return
 	}

@@ -180,8 +180,9 @@ func (g *Gateway) model(c *gin.Context, p *governance.Principal) {
 func (g *Gateway) route(c *gin.Context) {
 	r := g.begin(g.asked(c), c.Writer, c.Request)
 	defer r.recycle()
+	defer func() { r.place.Leave() }()
 	var err error
-	for _, station := range []func() error{r.authenticate, r.decode, r.admit} {
+	for _, station := range []func() error{r.authenticate, r.enter, r.decode, r.admit} {
 		if err = station(); err != nil {
 			break
 		}

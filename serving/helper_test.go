@@ -94,6 +94,7 @@ type setup struct {
 	auth      governance.Options
 	options   serving.Options
 	ledger    ledger.Store
+	journal   journal.Options
 	// unaudited leaves out the last check, for tests that break the books on purpose.
 	unaudited bool
 }
@@ -117,7 +118,7 @@ func newWorld(t testing.TB, s setup) *world {
 	w.auth = must(governance.New(s.auth))(t)
 	w.books = must(ledger.NewMemory(ledger.Options{}))(t)
 	w.dir = t.TempDir()
-	w.journal = must(journal.Open(w.dir, journal.Options{}))(t)
+	w.journal = must(journal.Open(w.dir, s.journal))(t)
 	w.metrics = telemetry.NewMetrics(nil)
 	o := s.options
 	o.Arms, o.Router, o.Auth, o.Books, o.Journal, o.Metrics = s.arms, s.router, w.auth, w.books, w.journal, w.metrics

@@ -395,12 +395,16 @@ func point(seed uint64, mode journal.Sync, w twin) error {
 	return p.live(1 + random.IntN(200))
 }
 
-func TestPowerLoss(t *testing.T) {
-	scale := 0.01
+// testScale is TRADEWIND_TEST_SCALE, 0.01 where it is not set.
+func testScale() float64 {
 	if s, err := strconv.ParseFloat(os.Getenv("TRADEWIND_TEST_SCALE"), 64); err == nil {
-		scale = s
+		return s
 	}
-	points := uint64(20_000 * scale)
+	return 0.01
+}
+
+func TestPowerLoss(t *testing.T) {
+	points := uint64(20_000 * testScale())
 	const shards = 4
 	var done atomic.Uint64
 	t.Run("shards", func(t *testing.T) {

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -50,6 +51,7 @@ type round struct {
 	spoken *openai.Spoken
 	// lacks remembers what cannot be said to a provider.
 	lacks   []lack
+	place   quota.Place
 	grant   quota.Grant
 	granted bool
 
@@ -140,6 +142,8 @@ func (r *round) end() {
 	if r.granted {
 		r.grant.Release()
 	}
+	place := r.place // the round's own is another's once it is recycled
+	defer place.Leave()
 	if r.recorded {
 		r.finish()
 	} else {
@@ -242,13 +246,43 @@ func authError(err error) error {
 	return openai.NewError(openai.InvalidAPIKey, "the API key is not known here")
 }
 
+// enter takes the request's place among those that the process answers at once.
+func (r *round) enter() (err error) {
+	r.place, err = r.g.enter(r.principal, r.req)
+	return err
+}
+
+// enter takes a place for a request. Organizations share the room fairly; a key without one is its own.
+func (g *Gateway) enter(p *governance.Principal, req *http.Request) (quota.Place, error) {
+	if req.ContentLength > int64(g.o.BodyMax) { // however much room there is
+		return quota.Place{}, openai.NewError(openai.RequestTooLarge, "the body has %d bytes; at most %d are read", req.ContentLength, g.o.BodyMax)
+	}
+	place, err := g.o.Capacity.Enter(cmp.Or(p.Org, p.KeyID), req.ContentLength)
+	if err != nil {
+		return place, g.overloaded(err)
+	}
+	return place, nil
+}
+
+// overloaded is the wire's error of a request that there is no room for.
+func (g *Gateway) overloaded(err error) error {
+	open, bytes := g.o.Capacity.Open()
+	g.complain("requests are refused for want of room", "open", open, "body_bytes", bytes)
+	e := openai.NewError(openai.Overloaded, "too many requests are being answered")
+	e.RetryAfter, e.Reason = time.Second, "overloaded_requests"
+	if errors.Is(err, quota.ErrFullBodies) {
+		e.Reason = "overloaded_bodies"
+	}
+	return e
+}
+
 // decode reads the body to its end and takes from it what routing needs.
 func (r *round) decode() error {
-	if r.req.ContentLength > int64(r.g.o.BodyMax) {
-		return openai.NewError(openai.RequestTooLarge, "the body has %d bytes; at most %d are read", r.req.ContentLength, r.g.o.BodyMax)
-	}
 	r.body.Grow(int(min(max(r.req.ContentLength, 0), bodyKeepMax)) + bytes.MinRead)
-	_, err := r.body.ReadFrom(io.LimitReader(r.req.Body, int64(r.g.o.BodyMax)+1))
+	_, err := r.body.ReadFrom(io.LimitReader(r.place.Body(r.req.Body), int64(r.g.o.BodyMax)+1))
+	if errors.Is(err, quota.ErrFullBodies) {
+		return r.g.overloaded(err)
+	}
 	if err != nil {
 		return openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
 	}

@@ -29,8 +29,10 @@ import (
 type Options struct {
 	// Settings are what it begins with; Reload replaces them.
 	Settings
-	Quota  *quota.Quota
-	Ledger ledger.Store
+	Quota *quota.Quota
+	// Capacity bounds the requests of the whole process; nil is one with its defaults.
+	Capacity *quota.Capacity
+	Ledger   ledger.Store
 	// Books answers what is left of a budget; it is the ledger's other side.
 	Books   ledger.Books
 	Journal *journal.Journal
@@ -103,6 +105,9 @@ func New(o Options) (*Gateway, error) {
 	if o.Uniform == nil {
 		o.Uniform = rand.Float64
 	}
+	if o.Capacity == nil {
+		o.Capacity, _ = quota.NewCapacity(quota.CapacityOptions{}) // the defaults are valid
+	}
 	sessions, err := session.NewTable(o.Sessions)
 	if err != nil {
 		return nil, err
@@ -128,6 +133,9 @@ var ErrDrained = errors.New("serving: the drain is over")
 // serve is the path of one request. An error before dispatch refuses it; what was begun is ended by (*round).end.
 func (g *Gateway) serve(r *round) error {
 	if err := r.authenticate(); err != nil { // from the headers alone: a stranger cannot fill memory
+		return err
+	}
+	if err := r.enter(); err != nil { // a place in the process for it and its body, or a refusal at once
 		return err
 	}
 	if err := r.decode(); err != nil { // the whole body, before anything waits: only then does a disconnect cancel

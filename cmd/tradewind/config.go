@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/session"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
@@ -40,6 +42,7 @@ type config struct {
 	Policies map[string]rules.PolicyConfig `yaml:"policies" doc:"Demands by name, for keys, teams, organizations, rules, and requests whose key has the permission policy:override."`
 	Rules    []rules.Config                `yaml:"rules" doc:"What holds for the requests that a rule matches. Of a strategy, a policy or a pin the first that matches counts; what they allow and deny adds up."`
 
+	Capacity capacityConfig           `yaml:"capacity" restart:"" doc:"What the process does at once. What comes beyond it is refused at once, with 503 and retry-after."`
 	Router   routerConfig             `yaml:"router" restart:""`
 	Routing  routingConfig            `yaml:"routing"`
 	Sessions sessionsConfig           `yaml:"sessions" restart:""`
@@ -90,6 +93,33 @@ type providerConfig struct {
 	SecretAccessKey telemetry.Secret   `yaml:"secret_access_key" doc:"Amazon's."`
 	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
 	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
+}
+
+type capacityConfig struct {
+	Requests int `yaml:"requests" doc:"The requests that are answered at once; 4096 by default. One organization alone may have nine tenths."`
+	BodyMiB  int `yaml:"body_mib" doc:"All of their bodies, in MiB; 256 by default, at least 64."`
+}
+
+// options are those of the package that keeps the bounds.
+func (c capacityConfig) options() quota.CapacityOptions {
+	return quota.CapacityOptions{Requests: c.Requests, BodyBytes: int64(c.BodyMiB) << 20}
+}
+
+// Limits of what may be configured.
+const (
+	capacityRequestsMax = 50_000 // the ledger knows 100,000 holds, and a request has up to two at once
+	capacityBodyMiBMin  = 64     // two bodies of the largest size
+	capacityBodyMiBMax  = 1 << 20
+)
+
+func (c capacityConfig) validate() error {
+	if c.Requests < 0 || c.Requests > capacityRequestsMax {
+		return fmt.Errorf("config: capacity.requests is %d, want 1 to %d", c.Requests, capacityRequestsMax)
+	}
+	if m := c.BodyMiB; m != 0 && (m < capacityBodyMiBMin || m > capacityBodyMiBMax) {
+		return fmt.Errorf("config: capacity.body_mib is %d, want %d to %d", m, capacityBodyMiBMin, capacityBodyMiBMax)
+	}
+	return nil
 }
 
 type routerConfig struct {
@@ -205,7 +235,7 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
-	if err := c.Shutdown.validate(); err != nil {
+	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate()); err != nil {
 		return err
 	}
 	seen := map[string]bool{}

@@ -133,3 +133,33 @@ func TestDoctorAsksWithEveryKey(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, by["providers"])
 	}
 }
+
+// What the process may do at once is configured within bounds, and enforced.
+func TestCapacityIsConfigured(t *testing.T) {
+	for text, want := range map[string]string{
+		"{requests: -1}": "capacity.requests is -1", "{requests: 50001}": "capacity.requests is 50001", "{body_mib: 63}": "capacity.body_mib is 63", "{requests: 50000, body_mib: 64}": "",
+	} {
+		_, err := loadConfig(write(t, "tradewind.yaml", "capacity: "+text), env{}.get, func(*config) {})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	v := newVendor(t)
+	begun, finish := make(chan bool), make(chan bool)
+	v.refuse = func(w http.ResponseWriter, _ *http.Request) {
+		begun <- true
+		<-finish
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, vendorAnswer)
+	}
+	s := start(t, env{"LAB_KEY": "sk-lab-0123456789"}, "--config", write(t, "tradewind.yaml", "capacity: {requests: 1}"+v.provider()))
+	first := make(chan reply)
+	go func() { first <- s.call("POST", "/v1/chat/completions", "", ask("lab/small", "hi", "")) }()
+	<-begun
+	s.call("POST", "/v1/chat/completions", "", ask("lab/small", "hi", "")).want(t, 503, nil)
+	s.call("GET", "/readyz", "", "").want(t, 200, nil)
+	close(finish)
+	if r := <-first; r.status != 200 {
+		t.Errorf("the one that had a place: %d %s", r.status, r.body)
+	}
+}

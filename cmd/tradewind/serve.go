@@ -151,6 +151,10 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if err != nil {
 		return nil, nil, err
 	}
+	capacity, err := quota.NewCapacity(c.Capacity.options())
+	if err != nil {
+		return nil, nil, err
+	}
 	metrics := telemetry.NewMetrics(nil)
 	metrics.SetBuild(version())
 	sealer, err := openLog(c, log, metrics)
@@ -166,7 +170,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
 	g, err := serving.New(serving.Options{
-		Settings: settings, Quota: limits, Ledger: books, Books: books, Sessions: c.Sessions.options(),
+		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
 		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
 	})
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package quota admits requests at the rate and in the number that a key may send them, or says when to come again.
+// Package quota admits requests at the rate and in the number that a key may send them and the process can answer, or says
+// when to come again.
 //
 // Rates are token buckets that hold one minute's worth and refill evenly, so a full minute may come at once and then
 // the rate holds. It counts requests and tokens, never money: that is the ledger's.
