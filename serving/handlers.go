@@ -29,6 +29,8 @@ const (
 	labelMax        = 200
 	metricsMax      = 32
 	feedbackAge     = 30 * 24 * time.Hour
+	// skewMax is how far clocks may be apart, ours of now and ours of before it was set among them.
+	skewMax = 5 * time.Minute
 )
 
 // Handler routes every path of the main listener.
@@ -233,7 +235,7 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
 		return
 	}
-	if made.After(f.At.Add(time.Minute)) { // some clock is ahead, but not by more
+	if made.After(f.At.Add(skewMax)) {
 		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
 		return
 	}

@@ -95,6 +95,8 @@ type setup struct {
 	options   serving.Options
 	ledger    ledger.Store
 	journal   journal.Options
+	// now is the clock of all parts, nil the real one.
+	now func() time.Time
 	// unaudited leaves out the last check, for tests that break the books on purpose.
 	unaudited bool
 }
@@ -115,14 +117,17 @@ func newWorld(t testing.TB, s setup) *world {
 			s.pool.Providers[a.ID.Provider()] = w.vendor
 		}
 	}
+	if s.now != nil {
+		s.auth.Now, s.journal.Now, s.pool.Now, s.options.Now = s.now, s.now, s.now, s.now
+	}
 	w.auth = must(governance.New(s.auth))(t)
-	w.books = must(ledger.NewMemory(ledger.Options{}))(t)
+	w.books = must(ledger.NewMemory(ledger.Options{Now: s.now}))(t)
 	w.dir = t.TempDir()
 	w.journal = must(journal.Open(w.dir, s.journal))(t)
 	w.metrics = telemetry.NewMetrics(nil)
 	o := s.options
 	o.Arms, o.Router, o.Auth, o.Books, o.Journal, o.Metrics = s.arms, s.router, w.auth, w.books, w.journal, w.metrics
-	o.Pool, o.Quota = must(upstream.New(s.pool))(t), must(quota.New(quota.Options{}))(t)
+	o.Pool, o.Quota = must(upstream.New(s.pool))(t), must(quota.New(quota.Options{Now: s.now}))(t)
 	if o.Ledger = s.ledger; o.Ledger == nil {
 		o.Ledger = w.books
 	} else if f, ok := s.ledger.(*brokenLedger); ok {

@@ -7,8 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// Bounds of a process where nothing else is configured: at about 60 KB a request that waits for its vendor, a quarter of a
-// gigabyte for each.
+// Bounds of a process where nothing else is configured.
 const (
 	capacityRequests  = 4096
 	capacityBodyBytes = 256 << 20

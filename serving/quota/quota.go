@@ -116,10 +116,10 @@ func (q *Quota) Admit(key string, l governance.Limits, tokens int) (Grant, *Refu
 	if u == nil {
 		return Grant{}, &Refusal{Kind: Keys, Limit: q.max, RetryAfter: concurrencyRetry}
 	}
-	now := q.now()
 	tokens = max(tokens, 0)
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	now := q.now() // under the lock, so that it steps back only where the clock does
 	u.requests.refill(l.RequestsPerMinute, now)
 	u.tokens.refill(l.TokensPerMinute, now)
 	if wait := u.requests.wait(l.RequestsPerMinute, 1); wait > 0 {
@@ -202,18 +202,16 @@ type bucket struct {
 	at    time.Time
 }
 
-// refill adds what time has brought. A clock that steps back brings nothing and takes nothing.
+// refill adds what time has brought. A clock that steps back brings nothing and takes nothing, and time goes on from there.
 func (b *bucket) refill(limit int, now time.Time) {
 	if b.limit != limit {
 		b.level += float64(limit - b.limit) // a new bucket is full; a changed one keeps what was used
 		b.limit = limit
 	}
-	if passed := now.Sub(b.at); passed > 0 {
-		if !b.at.IsZero() {
-			b.level = min(float64(limit), b.level+passed.Minutes()*float64(limit))
-		}
-		b.at = now
+	if passed := now.Sub(b.at); passed > 0 && !b.at.IsZero() {
+		b.level = min(float64(limit), b.level+passed.Minutes()*float64(limit))
 	}
+	b.at = now
 }
 
 // wait is how long n must wait, zero where it fits.
