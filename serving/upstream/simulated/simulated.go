@@ -102,6 +102,8 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		return &stream{ctx: ctx, stalls: true}, nil
 	}
 	a := p.compose(r.Arm, req)
+	a.shape(r.Body)
+	a.cap(req.MaxTokens)
 	s := &stream{ctx: ctx, wait: a.first, pace: a.perPiece}
 	if r.Stream {
 		s.events = a.chunks(req.IncludeUsage)
@@ -121,6 +123,7 @@ type answer struct {
 	arm      *catalog.Arm
 	pieces   []string
 	finish   string
+	tool     string // the one that is called; the pieces are its arguments
 	n        int
 	input    int
 	output   int
@@ -151,22 +154,43 @@ func (p *Provider) compose(arm *catalog.Arm, req *openai.Request) *answer {
 	// A longer question gets a longer answer, in the square root as people do.
 	tokens := int(min(lognormal(m.tokens, 0.5)*math.Sqrt(1+float64(size)/2000), 4000))
 	if req.Prompt.JSONFormat {
-		body, err := json.Marshal(map[string]any{"simulated": true, "model": arm.ID, "note": "No real model was asked."})
-		if err == nil {
-			a.pieces = []string{string(body)}
-		}
+		a.pieces = []string{fmt.Sprintf(`{"simulated":true,"model":%q,"note":"No real model was asked."}`, arm.ID)}
 	} else {
 		a.pieces = words(arm, rng, tokens)
 	}
-	limit := arm.MaxOutputTokens
-	if req.MaxTokens > 0 && (limit == 0 || req.MaxTokens < limit) {
-		limit = req.MaxTokens
+	return a
+}
+
+// pieceBytes is about what a token of JSON has.
+const pieceBytes = 4
+
+// shape gives the answer the form that the request asks for: a value for its schema, or a call of the tool that must be
+// called.
+func (a *answer) shape(body []byte) {
+	tool, schema := form(body)
+	if schema == nil {
+		return
+	}
+	a.tool, a.pieces = tool, nil
+	text := instance(schema)
+	for ; len(text) > pieceBytes; text = text[pieceBytes:] {
+		a.pieces = append(a.pieces, text[:pieceBytes])
+	}
+	if a.pieces = append(a.pieces, text); tool != "" {
+		a.finish = "tool_calls"
+	}
+}
+
+// cap cuts the answer where the arm or the request has it end.
+func (a *answer) cap(asked int) {
+	limit := a.arm.MaxOutputTokens
+	if asked > 0 && (limit == 0 || asked < limit) {
+		limit = asked
 	}
 	if limit > 0 && len(a.pieces) > limit {
 		a.pieces, a.finish = a.pieces[:limit], "length"
 	}
 	a.output = len(a.pieces) * a.n
-	return a
 }
 
 // filler is what an answer is made of after its first sentence.
@@ -188,6 +212,29 @@ const fingerprint = "simulated"
 type message struct {
 	Role    string `json:"role,omitempty"`
 	Content string `json:"content"`
+	Calls   []call `json:"tool_calls,omitempty"`
+}
+
+type call struct {
+	Index    int    `json:"index"`
+	ID       string `json:"id,omitempty"`
+	Type     string `json:"type,omitempty"`
+	Function struct {
+		Name      string `json:"name,omitempty"`
+		Arguments string `json:"arguments"`
+	} `json:"function"`
+}
+
+// say puts some of the answer into a message: text, or arguments of the call, which its first part names.
+func (a *answer) say(text string, first bool) message {
+	if a.tool == "" {
+		return message{Content: text}
+	}
+	c := call{}
+	if c.Function.Arguments = text; first {
+		c.ID, c.Type, c.Function.Name = "call_"+a.id, "function", a.tool
+	}
+	return message{Calls: []call{c}}
 }
 
 type choice struct {
@@ -235,8 +282,9 @@ func encode(c *completion) []byte {
 func (a *answer) whole() []byte {
 	c := a.envelope("chat.completion")
 	for i := range a.n {
-		m := &message{Role: "assistant", Content: strings.Join(a.pieces, "")}
-		c.Choices = append(c.Choices, choice{Index: i, Message: m, FinishReason: &a.finish})
+		m := a.say(strings.Join(a.pieces, ""), true)
+		m.Role = "assistant"
+		c.Choices = append(c.Choices, choice{Index: i, Message: &m, FinishReason: &a.finish})
 	}
 	c.Usage = a.usage()
 	return encode(c)
@@ -252,8 +300,8 @@ func (a *answer) chunks(withUsage bool) [][]byte {
 	var out [][]byte
 	for i := range a.n {
 		out = append(out, one(i, message{Role: "assistant"}, nil))
-		for _, piece := range a.pieces {
-			out = append(out, one(i, message{Content: piece}, nil))
+		for k, piece := range a.pieces {
+			out = append(out, one(i, a.say(piece, k == 0), nil))
 		}
 		out = append(out, one(i, message{}, &a.finish))
 	}
