@@ -3,7 +3,7 @@ package policy
 import "math"
 
 // Objective is what arm i is worth in this case: its score less what its expected cost would buy elsewhere, in units
-// of quality, and less what the conversation loses by going there. An arm without a price is worth its score; Constrain
+// of quality, and with what the conversation would lose by leaving. An arm without a price is worth its score; Constrain
 // lets it compete only where cost does not count.
 func Objective(c *Case, i int) float64 {
 	a := &c.Candidates[i]
@@ -12,8 +12,8 @@ func Objective(c *Case, i int) float64 {
 		// The conversion forbids a fused multiply-add: a logged case must give the same bits wherever it is replayed.
 		worth -= float64(c.Lambda * a.CostUSD)
 	}
-	if !a.Sticky {
-		worth -= c.Session.Margin + float64(max(c.Lambda, c.Session.Lambda)*c.Session.SwitchUSD)
+	if a.Sticky { // a bonus and not the others' loss: taken from all of them it would round their differences away
+		worth += c.Session.Margin + float64(max(c.Lambda, c.Session.Lambda)*c.Session.SwitchUSD)
 	}
 	return worth
 }
@@ -90,15 +90,16 @@ func (d *Distribution) reset(c *Case) (eligible int) {
 			continue
 		}
 		eligible++
-		if d.Best < 0 || better(c, i, d.Best) {
+		if d.Best < 0 || Better(c, i, d.Best) {
 			d.Best = i
 		}
 	}
 	return eligible
 }
 
-// better reports whether candidate i is preferred to candidate j, which comes first in catalog order.
-func better(c *Case, i, j int) bool {
+// Better reports whether candidate i is preferred to candidate j, which comes first in catalog order: by latency or live
+// success rate where the case puts that first, then by the objective.
+func Better(c *Case, i, j int) bool {
 	sticky := c.Candidates[i].Sticky
 	if stays := sticky || c.Candidates[j].Sticky; stays && (c.LatencyFirst || c.AvailabilityFirst) {
 		return sticky // neither is measured with the cache that leaving would lose, so no gain can be told
