@@ -31,7 +31,7 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, hedge *upstream.Hedge) (*upstream.Answer, error) {
 	sent := r.g.o.Now()
 	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
-		Candidates: arms, Body: r.bodyFor, Stream: r.wire.Stream, Timeout: timeout, MaxAttempts: attempts,
+		Candidates: arms, Body: r.bodyFor, Stream: r.wire.Stream, InputTokens: r.context.Tokens, Timeout: timeout, MaxAttempts: attempts,
 		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold, Hedge: hedge,
 		Dialect: r.dialect(), Header: r.surface.forwarded(r.req.Header),
 	})

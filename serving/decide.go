@@ -39,6 +39,7 @@ func (r *round) propose() error {
 	}
 	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.traffic, c.Candidates)
 	r.price(c)
+	r.time(c)
 	if err := r.constraints(c); err != nil {
 		return err
 	}
@@ -71,13 +72,8 @@ func (r *round) candidates(c *policy.Case) {
 	healthy := false
 	for i := range arms {
 		live := r.live.Pool.Snapshot(arms[i].ID)
-		p50, p90 := live.TotalP50, live.TotalP90
-		if r.wire.Stream {
-			p50, p90 = live.FirstP50, live.FirstP90
-		}
 		c.Candidates[i] = policy.Candidate{
 			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(i),
-			LatencyMS: milliseconds(p50), LatencyP90MS: milliseconds(p90),
 		}
 		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
 			c.Candidates[i].Filter = policy.Unhealthy
@@ -112,6 +108,16 @@ func (r *round) price(c *policy.Case) {
 			continue
 		}
 		a.CostUpperUSD = bound.Dollars()
+	}
+}
+
+// time fills in how long the request would take at each arm, by the size of its prompt and the forecast one of its answer.
+func (r *round) time(c *policy.Case) {
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		output := min(a.OutputTokens, float64(r.outputMax(&r.router.arms[i])))
+		p50, p90 := r.live.Pool.Forecast(a.Arm, r.wire.Stream, float64(r.context.Tokens), output)
+		a.LatencyMS, a.LatencyP90MS = milliseconds(p50.Round(time.Microsecond)), milliseconds(p90.Round(time.Microsecond))
 	}
 }
 
@@ -413,13 +419,13 @@ func (r *round) standIns(action int) {
 	}
 }
 
-// bestEligible adds the eligible arms to the plan, the best objective first.
+// bestEligible adds the eligible arms to the plan, in the order of the strategy.
 func (r *round) bestEligible(c *policy.Case) {
 	for len(r.plan) < attemptsMax {
 		best := -1
 		for i := range c.Candidates {
 			if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(r.plan, &r.router.arms[i]) &&
-				(best < 0 || policy.Objective(c, i) > policy.Objective(c, best)) {
+				(best < 0 || policy.Better(c, i, best)) {
 				best = i
 			}
 		}

@@ -121,7 +121,9 @@ func TestMayNotExplore(t *testing.T) {
 }
 
 // trained is a router that has learned a small simulated world; it is trained once for all tests.
-var trained = sync.OnceValues(func() (learned, error) {
+var trained = sync.OnceValues(func() (learned, error) { return trainedOn(trainingRows) })
+
+func trainedOn(rows int) (learned, error) {
 	world, err := simulate.New(simulate.Options{Seed: 3, Arms: 3})
 	if err != nil {
 		return learned{}, err
@@ -132,12 +134,12 @@ var trained = sync.OnceValues(func() (learned, error) {
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "artifact")
-	if _, err := trainer.Run(context.Background(), trainer.Options{Data: world.Table(trainingRows), Out: out, Seed: 1}); err != nil {
+	if _, err := trainer.Run(context.Background(), trainer.Options{Data: world.Table(rows), Out: out, Seed: 1}); err != nil {
 		return learned{}, err
 	}
 	c, err := classifier.Open(out)
 	return learned{world, c}, err
-})
+}
 
 const trainingRows = 500
 

@@ -108,28 +108,39 @@ func (c *Case) holdBackPriors() {
 }
 
 // guard filters the arms whose gap to the fallback is not proven well enough. It stands aside where the fallback may
-// not serve: there is nothing safer to send the request to, and an outage is not a guarantee.
+// not serve: there is nothing safer to send the request to, and an outage is not a guarantee. Where availability comes
+// first it holds an arm back only for one that is as available.
 func (c *Case) guard() {
 	if !c.Guard.On || c.Fallback < 0 || c.Candidates[c.Fallback].Filter != Eligible {
 		return
 	}
-	fallback := &c.Candidates[c.Fallback]
+	most := c.Candidates[c.Fallback].Availability
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == Eligible && c.admitted(i) {
+			most = max(most, a.Availability)
+		}
+	}
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
-		if i == c.Fallback || a.Filter != Eligible {
-			continue
-		}
-		// The conversion keeps the compiler from fusing the two steps, which would round differently elsewhere.
-		lower := a.Gap - float64(c.Guard.Z*a.GapErr)
-		admitted := lower > 0
-		// An unknown price counts as dearer.
-		if a.Priced && fallback.Priced && a.CostUSD <= fallback.CostUSD {
-			admitted = lower >= -c.Guard.Tolerance
-		}
-		if !admitted {
+		if a.Filter == Eligible && !c.admitted(i) && !(c.AvailabilityFirst && a.Availability > most) {
 			a.Filter = Guarded
 		}
 	}
+}
+
+// admitted reports whether the guard lets an arm serve beside the fallback.
+func (c *Case) admitted(i int) bool {
+	a, fallback := &c.Candidates[i], &c.Candidates[c.Fallback]
+	if i == c.Fallback {
+		return true
+	}
+	// The conversion keeps the compiler from fusing the two steps, which would round differently elsewhere.
+	lower := a.Gap - float64(c.Guard.Z*a.GapErr)
+	// An unknown price counts as dearer. A dearer arm has to be better, or faster where time is what is asked for.
+	if c.LatencyFirst || a.Priced && fallback.Priced && a.CostUSD <= fallback.CostUSD {
+		return lower >= -c.Guard.Tolerance
+	}
+	return lower > 0
 }
 
 // restoreReference lets the reference arm (for a plain floor the fallback) serve where the floor left nothing.

@@ -122,7 +122,7 @@ type Candidate struct {
 }
 
 // Guard keeps deviations from the fallback arm honest. A cheaper arm may serve only where Gap − Z·GapErr ≥ −Tolerance,
-// a dearer one only where Gap − Z·GapErr > 0.
+// a dearer one only where Gap − Z·GapErr > 0. Where latency comes first all count as cheaper: time is what is bought.
 type Guard struct {
 	On        bool    `json:"on"`
 	Z         float64 `json:"z"`

@@ -232,3 +232,36 @@ func TestConstraintsAreRespected(t *testing.T) {
 		}
 	})
 }
+
+// TestGuardOfWhatIsAskedFor: where time is asked for a dearer arm may be a little worse, and where availability is, nothing is
+// proven that would keep a request with an arm that fails.
+func TestGuardOfWhatIsAskedFor(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(c *Case)
+		want []Filter
+	}{
+		{"quality", func(c *Case) {}, []Filter{Eligible, Guarded, Guarded}},
+		{"latency", func(c *Case) { c.LatencyFirst = true }, []Filter{Eligible, Eligible, Guarded}},
+		{"availability of equals", func(c *Case) { c.AvailabilityFirst = true }, []Filter{Eligible, Guarded, Guarded}},
+		{"availability", func(c *Case) { c.AvailabilityFirst, c.Candidates[2].Availability = true, 0.99 }, []Filter{Eligible, Guarded, Eligible}},
+		{"availability of one that is admitted", func(c *Case) {
+			c.AvailabilityFirst, c.Candidates[2].Availability = true, 0.99
+			c.Candidates[1].Gap, c.Candidates[1].Availability = 0.1, 1
+		}, []Filter{Eligible, Eligible, Guarded}},
+		{"an arm that is less available", func(c *Case) { c.AvailabilityFirst, c.Candidates[1].Availability = true, 0.5 }, []Filter{Eligible, Guarded, Guarded}},
+	} {
+		c := &Case{Fallback: 0, Reference: -1, Pinned: -1, Guard: Guard{On: true, Z: 1, Tolerance: 0.05}, Candidates: []Candidate{
+			{Arm: "a/fallback", Priced: true, CostUSD: 1, Availability: 0.9},
+			{Arm: "a/dearer", Priced: true, CostUSD: 2, Availability: 0.9, Gap: -0.04},
+			{Arm: "a/worse", Priced: true, CostUSD: 0.5, Availability: 0.9, Gap: -0.2},
+		}}
+		tt.set(c)
+		for range 2 { // twice changes nothing
+			Constrain(c)
+			if got := filters(c); !slices.Equal(got, tt.want) {
+				t.Errorf("%s: filters %q, want %q", tt.name, got, tt.want)
+			}
+		}
+	}
+}

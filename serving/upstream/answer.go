@@ -20,8 +20,10 @@ type Answer struct {
 	dialect openai.Dialect
 	live    *state
 	stream  bool
-	started time.Time
-	ttft    time.Duration
+	// input and output are tokens of the prompt and of the answer, as far as they are known.
+	input, output float64
+	started       time.Time
+	ttft          time.Duration
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -69,6 +71,7 @@ func (a *Answer) Next() (Event, error) {
 	}
 	if a.hasFirst {
 		a.hasFirst = false
+		a.count(&a.first)
 		return a.first, nil
 	}
 	if a.ended {
@@ -82,6 +85,7 @@ func (a *Answer) Next() (Event, error) {
 	}
 	switch {
 	case err == nil:
+		a.count(&ev)
 		return ev, nil
 	case err == io.EOF:
 		a.end(nil)
@@ -93,6 +97,17 @@ func (a *Answer) Next() (Event, error) {
 	e := a.explain(err)
 	a.end(e)
 	return Event{}, e
+}
+
+// count notes the tokens of the answer. Where the vendor tells none they are guessed, of a whole answer only.
+func (a *Answer) count(ev *Event) {
+	if ev.Kind.Has(openai.HasUsage) {
+		if u := ev.Usage(); u.Known {
+			a.output = float64(u.Output)
+		}
+	} else if !a.stream {
+		a.output = float64(len(ev.Data)) / 4
+	}
 }
 
 func (a *Answer) clientGone() bool {
@@ -122,7 +137,7 @@ func (a *Answer) end(e *Error) {
 		}
 	case !a.clientGone():
 		a.live.succeeded(a.pool.o.Now())
-		if !a.stream && a.live.complete(a.attempt.Total) {
+		if a.output > 0 && a.live.complete(a.attempt.Total, a.input, a.output, a.stream) {
 			a.pool.degrade(a.live, a.group, false)
 		}
 	}

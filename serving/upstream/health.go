@@ -135,21 +135,21 @@ func (p *Pool) degrade(a *state, group []*catalog.Arm, failing bool) {
 	down := 0
 	for i, arm := range group {
 		s := p.live(arm.ID)
-		shares[i] = 1 - s.published.Load().Availability
+		shares[i] = 1 - s.published.Load().recently
 		if s != a && s.state(now) == Degraded {
 			down++
 		}
 	}
 	slices.Sort(shares)
 	median := shares[(len(shares)-1)/2]
-	if 2*(down+1) > len(shares) || failing && 1-a.published.Load().Availability <= degradedTimes*median {
+	if 2*(down+1) > len(shares) || failing && 1-a.published.Load().recently <= degradedTimes*median {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.setBack(Degraded, now.Add(degradedFor))
 	a.firstPace.forgive()
-	a.whole.forgive()
+	a.wholePace.forgive()
 }
 
 // pace notices that an arm has become slow: compared with itself, because arms that think are slow by nature. Both means

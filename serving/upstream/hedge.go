@@ -59,7 +59,7 @@ func (r *run) patience(arm *catalog.Arm, most int) time.Duration {
 	if l := r.pool.Snapshot(arm.ID); r.plan.Stream {
 		return l.FirstP95
 	} else {
-		return l.TotalP95
+		return l.WholeP95
 	}
 }
 
@@ -162,7 +162,7 @@ func (c *contest) abandon() {
 		at.Cancelled, at.Billed, at.Total = true, true, time.Since(p.started)
 		p.cancel(errOutrun)
 		c.run.failed = append(c.run.failed, *at)
-		if !at.Hedge && p.stream && p.live.firstContent(at.Total) || !at.Hedge && !p.stream && p.live.complete(at.Total) {
+		if !at.Hedge && p.stream && p.live.firstContent(at.Total, p.input) || !at.Hedge && !p.stream && p.live.complete(at.Total, p.input, unknownTokens, false) {
 			p.pool.degrade(p.live, p.group, false)
 		}
 		go func() { // it ends at once, but nobody waits for it

@@ -13,86 +13,63 @@ import (
 type Live struct {
 	// Availability is the success rate in [0,1], recent attempts weighing more; 1 for an arm never tried.
 	Availability float64
-	// FirstP50 and FirstP90 estimate the time to the first content of streams, TotalP50 and TotalP90 the time of whole
-	// answers that are not streamed.
-	FirstP50, FirstP90 time.Duration
-	TotalP50, TotalP90 time.Duration
-	// FirstP95 and TotalP95 are how long is unusually long; 0 until enough was measured to say so.
-	FirstP95, TotalP95 time.Duration
+	// First is the time to the first content of streams, Whole that to the end of an answer.
+	First, Whole Latency
+	// FirstP95 and WholeP95 are how long is unusually long, of answers of every size, whole ones those that are not streamed; 0
+	// until enough was measured to say so.
+	FirstP95, WholeP95 time.Duration
 	// Ejected says that the arm now stands behind the healthy ones, State why.
 	Ejected bool
 	State   State
 	// Attempts counts the attempts that ended in success or in a failure of the arm.
 	Attempts int64
+	// recently is the success rate of the last handful, and last when the last attempt ended.
+	recently float64
+	last     time.Time
+}
+
+// ended counts an attempt.
+func (l *Live) ended(well float64, now time.Time) {
+	l.Availability = l.forgiven(now)
+	l.Attempts++
+	l.recently += recentRateStep * (well - l.recently)
+	l.Availability += max(availabilityStep, 1/float64(l.Attempts+availabilityPrior)) * (well - l.Availability)
+	l.last = now
+}
+
+// forgiven is the availability at an instant.
+func (l *Live) forgiven(now time.Time) float64 {
+	if l.Availability == 1 {
+		return 1
+	}
+	return 1 - (1-l.Availability)*math.Exp(-max(0, now.Sub(l.last).Seconds())/forgetAfter.Seconds())
 }
 
 const (
-	// availabilityStep is the weight of the newest attempt.
-	availabilityStep = 0.1
-	// quantileStep is the least step of a quantile in the logarithm: large enough to follow a vendor within some dozens
-	// of calls, small enough to stay within about a tenth.
-	quantileStep = 0.05
+	// recentRateStep is the weight of the newest attempt in the rate by which an arm is degraded, and availabilityStep its
+	// least in the one by which arms are compared: that has to tell 99 % from 97 %.
+	recentRateStep   = 0.1
+	availabilityStep = 0.02
+	// availabilityPrior is how many successes an arm that was never tried is taken for.
+	availabilityPrior = 10
+	// forgetAfter is the time in which failures lose two thirds of their weight where nothing follows them: who is not asked
+	// any more cannot show that it is well again.
+	forgetAfter = 10 * time.Minute
 )
-
-// quantile follows a quantile of durations by stochastic approximation (Robbins and Monro 1951) of their logarithm: up
-// by step·p where the value is above, down by step·(1−p) where it is below. It keeps no samples and forgets by itself.
-type quantile struct {
-	p   float64
-	log float64
-	n   int
-}
-
-func (q *quantile) add(d time.Duration) {
-	x := math.Log(max(d.Seconds(), 1e-6))
-	if q.n++; q.n == 1 {
-		q.log = x
-		return
-	}
-	step := max(1/float64(q.n), quantileStep)
-	if x > q.log {
-		q.log += step * q.p
-	} else if x < q.log {
-		q.log -= step * (1 - q.p)
-	}
-}
-
-func (q *quantile) value() time.Duration {
-	if q.n == 0 {
-		return 0
-	}
-	return time.Duration(math.Exp(q.log) * float64(time.Second))
-}
-
-// spread is the median of durations, and what is long and unusually long among them.
-type spread struct{ p50, p90, p95 quantile }
-
-func newSpread() spread { return spread{quantile{p: 0.5}, quantile{p: 0.9}, quantile{p: 0.95}} }
-
-// add counts a duration and returns the three; the last is 0 until enough were counted.
-func (s *spread) add(d time.Duration) (p50, p90, p95 time.Duration) {
-	s.p50.add(d)
-	s.p90.add(d)
-	s.p95.add(d)
-	p50 = s.p50.value()
-	p90 = max(s.p90.value(), p50)
-	if s.p95.n >= paceMin {
-		p95 = max(s.p95.value(), p90)
-	}
-	return p50, p90, p95
-}
 
 // state is the live state of one arm. It is written once an attempt, under its lock, and read without one.
 type state struct {
-	mu               sync.Mutex
-	first, total     spread
-	firstPace, whole pace
-	published        atomic.Pointer[Live]
+	mu                   sync.Mutex
+	first, whole         timing
+	firstLate, wholeLate quantile
+	firstPace, wholePace pace
+	published            atomic.Pointer[Live]
 	health
 }
 
 func newState() *state {
-	a := &state{first: newSpread(), total: newSpread()}
-	a.published.Store(&Live{Availability: 1})
+	a := &state{first: newTiming(), whole: newTiming(), firstLate: quantile{p: 0.95}, wholeLate: quantile{p: 0.95}}
+	a.published.Store(&Live{Availability: 1, recently: 1})
 	return a
 }
 
@@ -110,8 +87,7 @@ func (a *state) succeeded(now time.Time) {
 	a.update(func(l *Live) {
 		a.recovered(0)
 		a.lately.add(now, false)
-		l.Attempts++
-		l.Availability += availabilityStep * (1 - l.Availability)
+		l.ended(1, now)
 	})
 }
 
@@ -122,29 +98,33 @@ func (a *state) failed(e *Error, now time.Time) (degrade bool) {
 		return false
 	}
 	a.update(func(l *Live) {
-		l.Attempts++
-		l.Availability -= availabilityStep * l.Availability
+		l.ended(0, now)
 		a.lately.add(now, true)
 		a.hurt(e, now)
-		degrade = 1-l.Availability > degradedShare
+		degrade = 1-l.recently > degradedShare
 	})
 	return degrade
 }
 
 // firstContent counts the wait for a stream's first content and reports whether the arm has become slow.
-func (a *state) firstContent(d time.Duration) (slow bool) {
+func (a *state) firstContent(d time.Duration, input float64) (slow bool) {
 	a.update(func(l *Live) {
-		l.FirstP50, l.FirstP90, l.FirstP95 = a.first.add(d)
+		a.first.add(d, input, 0)
+		l.First, l.FirstP95 = a.first.now, a.firstLate.late(d)
 		slow = a.firstPace.add(d)
 	})
 	return slow
 }
 
-// complete is firstContent for an answer that is not streamed.
-func (a *state) complete(d time.Duration) (slow bool) {
+// complete counts the time of a whole answer. It reports whether the arm has become slow, of answers that are not streamed:
+// of those that are, the wait for the first content tells.
+func (a *state) complete(d time.Duration, input, output float64, streamed bool) (slow bool) {
 	a.update(func(l *Live) {
-		l.TotalP50, l.TotalP90, l.TotalP95 = a.total.add(d)
-		slow = a.whole.add(d)
+		a.whole.add(d, input, output)
+		l.Whole = a.whole.now
+		if !streamed {
+			l.WholeP95, slow = a.wholeLate.late(d), a.wholePace.add(d)
+		}
 	})
 	return slow
 }
@@ -165,8 +145,22 @@ func (p *Pool) Snapshot(id catalog.ArmID) Live {
 		return Live{Availability: 1, State: Healthy}
 	}
 	s := a.(*state)
-	l := *s.published.Load()
-	l.State = s.state(p.o.Now())
+	l, now := *s.published.Load(), p.o.Now()
+	l.State, l.Availability = s.state(now), l.forgiven(now)
 	l.Ejected = l.State.behind() || l.State == HalfOpen && s.probing.Load()
 	return l
+}
+
+// Forecast is how long an arm is expected to take, in the median and at the 0.9 quantile: to the first content of a stream,
+// to the end of any other answer. Both are 0 where none was measured. It takes no lock.
+func (p *Pool) Forecast(id catalog.ArmID, stream bool, input, output float64) (p50, p90 time.Duration) {
+	a, ok := p.arms.Load(id)
+	if !ok {
+		return 0, 0
+	}
+	l := a.(*state).published.Load()
+	if stream {
+		return l.First.At(input, 0)
+	}
+	return l.Whole.At(input, output)
 }

@@ -106,6 +106,8 @@ type Plan struct {
 	// Body makes the body for an arm in a dialect. It is called once an attempt.
 	Body   func(arm *catalog.Arm, d openai.Dialect) []byte
 	Stream bool
+	// InputTokens are about those of the prompt: latencies are learned by them.
+	InputTokens int
 	// Header goes to arms that are asked in the client's dialect.
 	Header http.Header
 	// Single allows one attempt and no more (fallback: false).
@@ -322,7 +324,7 @@ func (r *run) failure(ctx context.Context) error {
 
 // prepare makes an attempt ready to be called.
 func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) *Answer {
-	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, started: time.Now()}
+	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, input: float64(plan.InputTokens), started: time.Now()}
 	a.attempt = Attempt{Arm: c.ID, StartedAt: p.o.Now(), arm: c}
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	wait := p.o.RequestTimeout
@@ -365,7 +367,7 @@ func (a *Answer) arrived(err error) (*Answer, *Attempt) {
 		a.ttft = time.Since(a.started)
 		at.FirstContent = a.ttft
 		a.live.began()
-		if a.stream && a.live.firstContent(a.ttft) {
+		if a.stream && a.live.firstContent(a.ttft, a.input) {
 			p.degrade(a.live, a.group, false)
 		}
 		return a, nil
