@@ -147,6 +147,17 @@ func (c *Classifier) Target(strategy string, t policy.Traffic) (Target, bool) {
 	return targets[i], true
 }
 
+// Keeping returns the target that keeps at least a share of the fallback's quality, the least of those that training knows.
+// The second result is false where it knows none so strict.
+func (c *Classifier) Keeping(share float64, t policy.Traffic) (least Target, ok bool) {
+	for _, t := range c.Targets(t) {
+		if t.Target >= share && (!ok || t.Target < least.Target) {
+			least, ok = t, true
+		}
+	}
+	return least, ok
+}
+
 // Model is what the classifier was made of, to look at and not to change.
 func (c *Classifier) Model() *Model { return c.model }
 

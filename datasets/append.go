@@ -174,8 +174,25 @@ func (w *writer) policyCase(key string, c *policy.Case) {
 		w.float(`,"margin":`, s.Margin)
 		w.key("}")
 	}
+	if len(c.Paces) > 0 {
+		w.paces(`,"paces":[`, c.Paces)
+	}
 	w.someBool(`,"floor_reference":`, c.FloorReference)
 	w.key("}")
+}
+
+func (w *writer) paces(key string, paces []policy.Pace) {
+	w.key(key)
+	for i := range paces {
+		if i > 0 {
+			w.key(",")
+		}
+		w.text(`{"level":`, paces[i].Level)
+		w.float(`,"lambda":`, paces[i].Lambda)
+		w.float(`,"pressure":`, paces[i].Pressure)
+		w.key("}")
+	}
+	w.key("]")
 }
 
 func (w *writer) candidate(c *policy.Candidate) {

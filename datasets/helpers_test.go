@@ -160,7 +160,10 @@ func genCase(t *rapid.T) policy.Case {
 		Guard:        policy.Guard{On: rapid.Bool().Draw(t, "guard"), Z: genFinite(t), Tolerance: genFinite(t)},
 		QualityFloor: abs(), Reference: rapid.IntRange(-1, 3).Draw(t, "ref"), ReferenceGap: abs(), MaxCostUSD: abs(), MaxLatencyMS: abs(),
 		Explore: rapid.Bool().Draw(t, "explore"), Epsilon: genFinite(t), Pinned: rapid.IntRange(-1, 3).Draw(t, "pin"),
-		FloorReference: rapid.Bool().Draw(t, "fr"),
+		FloorReference: rapid.Bool().Draw(t, "fr"), Session: policy.Session{SwitchUSD: abs(), Lambda: abs(), Margin: abs()},
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "paces") {
+		c.Paces = append(c.Paces, policy.Pace{Level: rapid.StringN(0, 4, -1).Draw(t, "level"), Lambda: genFinite(t), Pressure: genFinite(t)})
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "candidates") {
 		c.Candidates = append(c.Candidates, policy.Candidate{

@@ -173,6 +173,12 @@ func (r *reader) policyCase(key string) (c policy.Case) {
 		c.Session.Margin = r.float(`,"margin":`)
 		r.key("}")
 	}
+	if r.has(`,"paces":[`) {
+		for more := true; more; more = r.more() {
+			c.Paces = append(c.Paces, policy.Pace{Level: r.text(`{"level":`), Lambda: r.float(`,"lambda":`), Pressure: r.float(`,"pressure":`)})
+			r.key("}")
+		}
+	}
 	c.FloorReference = r.someBool(`,"floor_reference":`)
 	r.key("}")
 	return c

@@ -62,7 +62,7 @@ func (r *round) recall(c *policy.Case) {
 	c.Candidates[i].Sticky = true
 	c.Session = policy.Session{
 		SwitchUSD: switchCost(&r.router.arms[i], min(state.CachedAt(r.started), r.context.Tokens), r.context.Tokens),
-		Lambda:    r.router.objective(openai.StrategyBalanced, r.traffic).lambda,
+		Lambda:    r.router.objective(openai.StrategyBalanced, r.traffic, 0).lambda,
 		Margin:    millionths(noise * c.Candidates[i].QualityErr),
 	}
 }

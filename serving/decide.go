@@ -44,6 +44,9 @@ func (r *round) propose() error {
 		return err
 	}
 	r.recall(c)
+	if err := r.pace(c); err != nil {
+		return err
+	}
 	policy.Constrain(c)
 	if err := c.Validate(); err != nil {
 		return err
@@ -148,7 +151,8 @@ func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
 	o, p, q := &r.wire.Tradewind, r.principal, &r.demands
-	want := r.router.objective(r.strategy, r.traffic)
+	want := r.router.objective(r.strategy, r.traffic, r.live.aims[p].share())
+	r.wanted = want
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
@@ -351,6 +355,7 @@ func (r *round) draw() {
 	r.follow()
 	i := policy.Draw(&r.proposed, r.g.o.Uniform())
 	r.choose(i)
+	r.spend(i)
 	r.standIns(i)
 	d := &r.decision
 	for k := range d.Case.Candidates {

@@ -35,7 +35,10 @@ type Explanation struct {
 	Explored       bool            `json:"explored"`
 	Certified      bool            `json:"certified"`
 	Weights        Weights         `json:"weights"`
-	Needs          Needs           `json:"needs"`
+	// BudgetPressure is how much of all that could be saved the cost target of a level makes the round save, 0 to 1, for the
+	// levels that have changed the weights.
+	BudgetPressure map[string]float64 `json:"budget_pressure,omitempty"`
+	Needs          Needs              `json:"needs"`
 	// Gates are what the answer must pass; what they said stands with the attempts.
 	Gates      []string    `json:"gates,omitempty"`
 	Candidates []Candidate `json:"candidates"`
@@ -93,6 +96,14 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 		e.Weights = Weights{Latency: 1}
 	} else if d.Case.AvailabilityFirst {
 		e.Weights = Weights{Availability: 1}
+	}
+	for _, p := range d.Case.Paces {
+		if !d.Case.LatencyFirst && p.Lambda == d.Case.Lambda {
+			if e.BudgetPressure == nil {
+				e.BudgetPressure = map[string]float64{}
+			}
+			e.BudgetPressure[p.Level] = p.Pressure
+		}
 	}
 	for i := range d.Case.Candidates {
 		e.Candidates = append(e.Candidates, explainCandidate(d, i))

@@ -41,6 +41,8 @@ type Settings struct {
 	DefaultPolicy string
 	// Traffic is what the router may expect of prompts; empty is policy.KnownMix. With AutoTraffic the prompts say it.
 	Traffic policy.Traffic
+	// Target is everybody's: its cost is that of all requests together.
+	Target governance.TargetConfig
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
 	Epsilon float64
 }
@@ -60,6 +62,9 @@ func (s *Settings) Validate() error {
 	}
 	if !s.Traffic.Known() && s.Traffic != AutoTraffic {
 		return fmt.Errorf("serving: traffic %q is unknown", s.Traffic)
+	}
+	if _, _, err := s.Target.Target(governance.All, governance.All); err != nil {
+		return fmt.Errorf("serving: %w", err)
 	}
 	var wrong rules.Problems
 	if _, err := s.ruled(); err != nil && !errors.As(err, &wrong) {
@@ -109,6 +114,7 @@ type live struct {
 	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
 	rules   *rules.Set
+	aims    map[*governance.Principal]*aim
 }
 
 // Reload puts other settings into service, all of them or, where it returns an error, none. Requests that have begun
@@ -126,11 +132,14 @@ func (g *Gateway) Reload(ctx context.Context, s Settings) error {
 		id := s.Arms[i].ID
 		l.meters[id] = g.o.Metrics.Arm(id.Provider(), id.Model())
 	}
-	for _, p := range s.Auth.Principals() {
-		l.chains[p] = chain(p)
-	}
 	g.swap.Lock()
 	defer g.swap.Unlock()
+	if l.aims, err = g.aims(&s, g.live.Load()); err != nil {
+		return err
+	}
+	for _, p := range s.Auth.Principals() {
+		l.chains[p] = l.chain(p)
+	}
 	if err := g.openBudgets(ctx, l); err != nil {
 		if before := g.live.Load(); before != nil {
 			err = errors.Join(err, g.openBudgets(ctx, before))

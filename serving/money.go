@@ -26,12 +26,19 @@ type hold struct {
 	amount catalog.Nanodollars
 }
 
-// chain lists the accounts of a principal: its own sum, and every budget from the key up.
-func chain(p *governance.Principal) []ledger.AccountID {
+// chain lists the accounts of a principal: its own sum, every budget from the key up, and every window of a cost target.
+func (l *live) chain(p *governance.Principal) []ledger.AccountID {
 	accounts := []ledger.AccountID{ledger.Account("key", p.KeyID, ledger.Total)}
 	for _, b := range p.Budgets {
 		if a := account(b); a != accounts[0] {
 			accounts = append(accounts, a)
+		}
+	}
+	if aim := l.aims[p]; aim != nil {
+		for _, paced := range aim.paced {
+			if paced.account != "" && !slices.Contains(accounts, paced.account) {
+				accounts = append(accounts, paced.account)
+			}
 		}
 	}
 	return accounts
@@ -51,6 +58,27 @@ func (g *Gateway) openBudgets(ctx context.Context, l *live) error {
 			limit := ledger.Limit{Set: true, Amount: b.Amount, Window: ledger.Window(b.Window)}
 			if err := g.o.Books.SetLimit(ctx, account(b), limit); err != nil {
 				return fmt.Errorf("serving: budget of %s %s: %w", b.Scope, b.Owner, err)
+			}
+		}
+	}
+	return g.openTargets(ctx, l)
+}
+
+// openTargets opens the accounts of cost targets that no budget caps, so that they count.
+func (g *Gateway) openTargets(ctx context.Context, l *live) error {
+	capped := map[ledger.AccountID]bool{}
+	for _, p := range l.Auth.Principals() {
+		for _, b := range p.Budgets {
+			capped[account(b)] = true
+		}
+	}
+	for _, a := range l.aims {
+		for _, p := range a.paced {
+			if p.account == "" || capped[p.account] {
+				continue
+			}
+			if err := g.o.Books.SetLimit(ctx, p.account, ledger.Limit{Window: ledger.Window(p.target.Per)}); err != nil {
+				return fmt.Errorf("serving: target of %s %s: %w", p.target.Scope, p.target.Owner, err)
 			}
 		}
 	}
@@ -184,6 +212,7 @@ func (r *round) furtherHold(amount catalog.Nanodollars) error {
 
 // settle books the cost over the round's holds, in order; what they cannot carry goes to the last, because it is spent.
 func (r *round) settle(total catalog.Nanodollars) {
+	r.spent(total)
 	ctx := context.WithoutCancel(r.req.Context()) // what is spent is booked, whoever has left
 	for i, h := range r.holds {
 		part := total

@@ -63,8 +63,12 @@ type round struct {
 	decision  datasets.Decision
 	strategy  openai.Strategy
 	proposed  policy.Distribution
-	plan      []*catalog.Arm
-	features  []byte
+	// wanted is what the strategy asks before any cost target, weighed room to weigh those.
+	wanted   objective
+	weighed  policy.Case
+	promised promised
+	plan     []*catalog.Arm
+	features []byte
 	// demands are what the operator asks of the request, aim is the model that it is for: the request's own, or, where pinned is
 	// set, a rule's.
 	demands rules.Demands
@@ -220,6 +224,7 @@ func (r *round) recycle() {
 		lacks: r.lacks[:0],
 		body:  r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
 		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], demands: r.demands, holds: r.holds[:0],
+		weighed: policy.Case{Candidates: r.weighed.Candidates[:0]},
 	}
 	r.decision.Case.Candidates = candidates[:0]
 	g.rounds.Put(r)

@@ -237,10 +237,17 @@ var expectedTolerances = map[openai.Strategy]float64{
 
 // objective translates a strategy. A certified λ needs no guard: the certificate covers all that it does. Elsewhere an
 // arm serves only where the guard admits it, and that is everywhere under shifting traffic, which no certificate is for.
-func (r *Router) objective(s openai.Strategy, traffic policy.Traffic) objective {
+// share, where it is set, is the quality to keep in place of the strategy's own figure; strategy quality has none.
+func (r *Router) objective(s openai.Strategy, traffic policy.Traffic, share float64) objective {
 	o := objective{guard: policy.Guard{On: true, Z: .5, Tolerance: tolerances[s]}, latencyFirst: s == openai.StrategyLatency}
 	if r.classifier == nil {
 		o.guard.Tolerance = expectedTolerances[s]
+	}
+	if s == openai.StrategyQuality {
+		share = 0
+	}
+	if share > 0 {
+		o.guard.Tolerance = r.tolerance(share)
 	}
 	switch {
 	case s == openai.StrategyLatency:
@@ -253,9 +260,26 @@ func (r *Router) objective(s openai.Strategy, traffic policy.Traffic) objective 
 	case s == openai.StrategyAvailability:
 		s = openai.StrategyBalanced
 	}
-	if t, ok := r.classifier.Target(string(s), traffic); ok {
+	t, ok := r.classifier.Target(string(s), traffic)
+	if share > 0 {
+		t, ok = r.classifier.Keeping(share, traffic)
+	}
+	if ok {
 		o.lambda, o.certified = t.Lambda, t.Certified && traffic != policy.Shifting
 		o.guard.On = !o.certified
 	}
 	return o
+}
+
+// tolerance is what may be given up on one prompt to keep a share of the quality. Where every arm goes by its tier it is
+// between what was measured for 99 and for 95 %, and never beyond.
+func (r *Router) tolerance(share float64) float64 {
+	if r.classifier != nil {
+		return 1 - share
+	}
+	first, last := expectedTolerances[openai.StrategyBalanced], expectedTolerances[openai.StrategyCost]
+	if share >= .99 {
+		return first * (1 - share) / .01
+	}
+	return min(first+(last-first)*(.99-share)/.04, last)
 }

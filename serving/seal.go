@@ -230,5 +230,6 @@ func book(sums *ledger.Sums, all []Booking) {
 		if b.Org != "" {
 			sums.Settle("org", b.Org, b.At, b.Cost)
 		}
+		sums.Settle(poolScope(governance.All), governance.All, b.At, b.Cost)
 	}
 }

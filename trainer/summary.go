@@ -130,6 +130,9 @@ func (s *Summary) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\n%s\n", s.Verdict.String())
 	for _, t := range s.Targets {
+		if t.Strategy == "" {
+			continue // prices for targets that somebody may set
+		}
 		claim := "a guess, not certified"
 		if t.Certified {
 			claim = "certified at 95 % confidence"

@@ -62,6 +62,12 @@ func (o *OOF) route(score []float64, lambda float64, fallback int) routed {
 	return r
 }
 
+// shares are the further shares of the fallback's score for which a price is fitted: an operator may ask for any, and gets
+// that of the next one up.
+func shares() []float64 {
+	return []float64{0.995, 0.98, 0.97, 0.96, 0.94, 0.93, 0.92, 0.91, 0.9, 0.85, 0.8}
+}
+
 // keeps reports whether the mean score is at least the share t of the fallback's.
 func (r *routed) keeps(t float64) bool {
 	safe, score := 0.0, 0.0
@@ -78,7 +84,11 @@ func (r *routed) keeps(t float64) bool {
 func targets(o *OOF, score []float64, fallback int) []classifier.Target {
 	ladder := o.ladder(score, fallback)
 	out := []classifier.Target{{Strategy: "quality", Target: 1, Certified: certified(&ladder[0], 1)}}
-	for _, t := range []classifier.Target{{Strategy: "balanced", Target: 0.99}, {Strategy: "cost", Target: 0.95}} {
+	wanted := []classifier.Target{{Strategy: "balanced", Target: 0.99}, {Strategy: "cost", Target: 0.95}}
+	for _, share := range shares() {
+		wanted = append(wanted, classifier.Target{Target: share})
+	}
+	for _, t := range wanted {
 		guess := t
 		open, kept := true, true
 		for k := range ladder {

@@ -19,6 +19,11 @@ func (c *Case) Validate() error {
 	if !finite(own[:]) {
 		return errors.New("policy: a setting of the case is not a finite number")
 	}
+	for _, p := range c.Paces {
+		if pace := [...]float64{p.Lambda, p.Pressure}; !finite(pace[:]) {
+			return fmt.Errorf("policy: the pace of %s is not a finite number", p.Level)
+		}
+	}
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
 		numbers := [...]float64{a.Quality, a.QualityErr, a.Score, a.Gap, a.GapErr, a.OutputTokens, a.CostUSD,

@@ -46,3 +46,77 @@ func (p *Pacer) Lambda(spent float64, done int) float64 {
 	}
 	return p.Curve[len(p.Curve)-1].Lambda
 }
+
+// Pace is what the cost target of one level asks of a round.
+type Pace struct {
+	// Level is whose target it is, "key", "team", "org" or "all".
+	Level string `json:"level"`
+	// Lambda is the price of a dollar at which its money lasts.
+	Lambda float64 `json:"lambda"`
+	// Pressure is the share of all that could be saved which that price saves, 0 to 1.
+	Pressure float64 `json:"pressure"`
+}
+
+// Hurry raises the price of a dollar to what the case's paces ask, and reports whether that is more than its own. A price
+// beyond a strategy's is not what anybody certified, and a guard would hold back the arms that are to save the money. Where
+// latency comes first a price decides nothing.
+func (c *Case) Hurry() bool {
+	most := 0.0
+	for _, p := range c.Paces {
+		most = max(most, p.Lambda)
+	}
+	if !(most > c.Lambda) || c.LatencyFirst {
+		return false
+	}
+	c.Lambda, c.Guard.On = most, false
+	return true
+}
+
+// Spending fills costs with what the choice of the case is forecast to cost if a dollar had at least each of the prices, in
+// dollars, exploration included. The case is one that Constrain has seen; lambda and guard are what its strategy asks
+// before any pace. scratch keeps memory between calls.
+func Spending(costs []float64, c *Case, lambda float64, guard Guard, lambdas []float64, scratch *Case) {
+	candidates := append(scratch.Candidates[:0], c.Candidates...)
+	*scratch = *c
+	scratch.Candidates, scratch.Lambda, scratch.Guard = candidates, lambda, guard
+	own := scratch.choiceCost()
+	for j, l := range lambdas {
+		if l <= lambda || c.LatencyFirst {
+			costs[j] = own
+			continue
+		}
+		scratch.Lambda, scratch.Guard.On = l, false
+		costs[j] = scratch.choiceCost()
+	}
+}
+
+// choiceCost is the forecast cost of the choice that the case's own price and guard lead to.
+func (c *Case) choiceCost() float64 {
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == Guarded {
+			a.Filter = Eligible
+		}
+	}
+	if c.Pinned < 0 {
+		c.guard()
+		c.holdBackPriors()
+	}
+	best, sum, k := -1, 0.0, 0
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		if a.Filter != Eligible || !a.Priced {
+			continue
+		}
+		k++
+		sum += a.CostUSD
+		if best < 0 || Better(c, i, best) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return 0
+	}
+	d := Distribution{Best: best}
+	epsilon := d.exploration(c, k)
+	return (1-epsilon)*c.Candidates[best].CostUSD + epsilon*sum/float64(k)
+}

@@ -172,6 +172,8 @@ type Case struct {
 	Pinned int `json:"pinned"`
 	// Session is the cost of leaving the sticky candidate.
 	Session Session `json:"session,omitzero"`
+	// Paces are the cost targets that have raised Lambda above what the strategy asks, or might have.
+	Paces []Pace `json:"paces,omitempty"`
 	// FloorReference says that Constrain found no arm above the floor and let the reference arm serve.
 	FloorReference bool `json:"floor_reference,omitempty"`
 }

@@ -127,12 +127,13 @@ type routerConfig struct {
 }
 
 type routingConfig struct {
-	Strategy string   `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
-	Policy   string   `yaml:"policy" doc:"The name of a policy for everybody."`
-	Epsilon  *float64 `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
-	Traffic  string   `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
-	Attempts int      `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
-	Timeout  float64  `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
+	Strategy string                  `yaml:"strategy" enum:"cost,latency,balanced,availability,quality"`
+	Policy   string                  `yaml:"policy" doc:"The name of a policy for everybody."`
+	Target   governance.TargetConfig `yaml:"target" doc:"Of everybody's requests together; keys, teams and organizations may have targets of their own."`
+	Epsilon  *float64                `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
+	Traffic  string                  `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
+	Attempts int                     `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
+	Timeout  float64                 `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
 }
 
 // sessionsConfig is for how long, and of how many conversations, the arm is remembered.

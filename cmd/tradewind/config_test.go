@@ -127,6 +127,7 @@ func TestConfigBad(t *testing.T) {
 		"second document":    {"routing: {strategy: cost}\n---\nkeys:\n  - key: " + key + "\n", "a second document begins"},
 		"missing variable":   {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: ${LAB_KEY}\n    models: [m]\n", "line 4: the variable LAB_KEY is not set"},
 		"no brace":           {"listen: ${PORT\n", "line 1: a ${ has no closing brace"},
+		"target":             {"routing: {target: {cost_usd: {amount: 1, per: week}}}\n", `line 1: per "week" is none of request, day, month`},
 		"strategy":           {"routing: {strategy: cheapest}\n", `line 1: strategy "cheapest" is none of cost, latency, balanced`},
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `line 2: strategy "best" is none of`},
 		"traffic":            {"routing: {traffic: calm}\n", `line 1: traffic "calm" is none of known, shifting, auto`},

@@ -277,6 +277,9 @@ func (c *modelsShowCmd) Run(m *Main) error {
 	fmt.Fprintf(w, "%s, made %s by %s\n", a.Digest(), a.Manifest().Provenance.CreatedAt.Format(time.RFC3339), a.Manifest().Provenance.Program)
 	fmt.Fprintf(w, "arms      %d: %s\nfallback  %s\n", len(router.Arms), join(router.Arms), router.Fallback)
 	for _, t := range router.Targets {
+		if t.Strategy == "" {
+			continue // prices for targets that somebody may set
+		}
 		fmt.Fprintf(w, "strategy  %-9s keeps %.0f %% of the fallback's quality at λ = %.4g per dollar, certified: %v\n", t.Strategy, 100*t.Target, t.Lambda, t.Certified)
 	}
 	fmt.Fprintf(w, "novelty   %s\n", noveltyLine(opened.NoveltySamples()))

@@ -58,6 +58,7 @@ type KeyConfig struct {
 	Permissions []Permission `yaml:"permissions" json:"permissions,omitempty"`
 	Strategy    string       `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality"`
 	Policy      string       `yaml:"policy" json:"policy,omitempty" doc:"The name of a policy; its constraints add to those of the key."`
+	Target      TargetConfig `yaml:"target" json:"target,omitzero"`
 	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
 	// MaxCostUSD and MaxLatencyMS cap every single request.
 	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
@@ -82,6 +83,7 @@ type OwnerConfig struct {
 	Name     string       `yaml:"name" json:"name"`
 	Org      string       `yaml:"org" json:"org,omitempty"`
 	Budget   BudgetConfig `yaml:"budget_usd" json:"budget_usd"`
+	Target   TargetConfig `yaml:"target" json:"target,omitzero"`
 	Strategy string       `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality" doc:"Where its keys name none."`
 	Policy   string       `yaml:"policy" json:"policy,omitempty" doc:"The name of a policy; its constraints hold for every key."`
 }
@@ -139,7 +141,7 @@ func New(o Options) (*Authenticator, error) {
 		}
 		a.keys[e.digest] = e
 	}
-	return a, nil
+	return a, a.aim(o)
 }
 
 // TeamOwner is the name under which a team owns budgets: two organizations may have a team of one name.

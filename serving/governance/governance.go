@@ -99,6 +99,8 @@ type Principal struct {
 	Limits  Limits
 	// Hedge is nil where the key may not hedge.
 	Hedge *Hedge
+	// Targets are those of the chain, the key's first.
+	Targets []Target
 	// ExpiresAt is the end of the key; zero is never.
 	ExpiresAt time.Time
 }
