@@ -67,6 +67,7 @@ func (g *Gateway) Routes() []Route {
 		{Method: "POST", Path: "/v1/route", Key: true, handle: g.route},
 		{Method: "POST", Path: "/v1/feedback", Key: true, handle: g.authenticated(g.feedback)},
 		{Method: "GET", Path: "/v1/decisions/:id", Key: true, handle: g.authenticated(g.decision)},
+		{Method: "POST", Path: "/v1/decisions/:id/replay", Key: true, handle: g.authenticated(g.replay)},
 		{Method: "GET", Path: "/v1/usage", Key: true, handle: g.authenticated(g.usage)},
 		{Method: "GET", Path: "/v1/models", Key: true, handle: g.authenticated(g.models)},
 		{Method: "GET", Path: "/v1/models/*id", Key: true, handle: g.authenticated(g.model)},
@@ -204,16 +205,6 @@ func (g *Gateway) route(c *gin.Context) {
 	e := Explain(&r.decision, nil)
 	e.DryRun, e.Needs.Capabilities = true, openai.CapabilityNames(r.wire.Needs)
 	c.JSON(http.StatusOK, e)
-}
-
-// decision shows a recent round to those who may see it. A foreign id looks like one that never was.
-func (g *Gateway) decision(c *gin.Context, p *governance.Principal) {
-	d, o, found := g.o.Journal.Recent(datasets.RoundID(c.Param("id")))
-	if !found || !mayRead(p, d) {
-		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", c.Param("id")))
-		return
-	}
-	c.JSON(http.StatusOK, Explain(d, o))
 }
 
 // mayRead lets a key see its own rounds and those of its team.

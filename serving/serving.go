@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -37,6 +38,8 @@ type Options struct {
 	Books   ledger.Books
 	Journal *journal.Journal
 	Metrics *telemetry.Metrics
+	// Sealed is where decisions are found that the journal has no more; nil is nowhere.
+	Sealed *datasets.Log
 	// MetricsOpen serves /metrics on the main listener.
 	MetricsOpen bool
 	// Log takes what is worth a person's eye; nil is silent.
@@ -78,6 +81,7 @@ type Gateway struct {
 	hedges   hedgeShares
 	started  time.Time
 	closing  atomic.Bool
+	finding  chan struct{}
 	// complained is the second of the last complaint.
 	complained atomic.Int64
 }
@@ -112,7 +116,7 @@ func New(o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{o: o, sessions: sessions, surfaces: map[openai.Dialect]*served{}, started: o.Now()}
+	g := &Gateway{o: o, sessions: sessions, surfaces: map[openai.Dialect]*served{}, started: o.Now(), finding: make(chan struct{}, findMax)}
 	for _, s := range surfaces() {
 		g.surfaces[s.dialect] = &served{s, o.Metrics.Surface(string(s.dialect))}
 	}

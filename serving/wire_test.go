@@ -27,6 +27,7 @@ func TestRoutes(t *testing.T) {
 		"POST /v1/route":                 {true, false},
 		"POST /v1/feedback":              {true, false},
 		"GET /v1/decisions/:id":          {true, false},
+		"POST /v1/decisions/:id/replay":  {true, false},
 		"GET /v1/usage":                  {true, false},
 		"GET /v1/models":                 {true, false},
 		"GET /v1/models/*id":             {true, false},

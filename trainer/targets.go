@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -88,6 +89,7 @@ func targets(o *OOF, score []float64, fallback int) []classifier.Target {
 	for _, share := range shares() {
 		wanted = append(wanted, classifier.Target{Target: share})
 	}
+	slices.SortFunc(wanted, func(a, b classifier.Target) int { return cmp.Compare(b.Target, a.Target) })
 	for _, t := range wanted {
 		guess := t
 		open, kept := true, true

@@ -171,7 +171,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	}
 	g, err := serving.New(serving.Options{
 		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
-		Journal: sealer.Journal, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+		Journal: sealer.Journal, Sealed: sealer.Log, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
