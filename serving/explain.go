@@ -3,6 +3,7 @@ package serving
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -154,7 +155,7 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		switch {
 		case d.Case.Candidates[i].Arm == d.Action:
 			chosen = i
-		case d.Case.Candidates[i].Filter == policy.Eligible && (next < 0 || policy.Objective(&d.Case, i) > policy.Objective(&d.Case, next)):
+		case d.Case.Candidates[i].Filter == policy.Eligible && (next < 0 || policy.Better(&d.Case, i, next)):
 			next = i
 		}
 	}
@@ -169,6 +170,12 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		fmt.Fprintf(&s, "; the next best was %s", b.Arm)
 		if a.Priced && b.Priced {
 			fmt.Fprintf(&s, ", %s for %+.3f quality", moreOrLess(b.CostUSD-a.CostUSD), b.Quality-a.Quality)
+		}
+		switch {
+		case d.Case.LatencyFirst && a.LatencyMS > 0 && b.LatencyMS > 0:
+			fmt.Fprintf(&s, " in %.0f ms instead of %.0f", b.LatencyMS, a.LatencyMS)
+		case d.Case.AvailabilityFirst && a.Availability != b.Availability:
+			fmt.Fprintf(&s, ", which has answered %.0f %% of late to %.0f", 100*b.Availability, 100*a.Availability)
 		}
 	}
 	if a.Prior && d.Case.Pinned < 0 {
@@ -210,17 +217,39 @@ func because(d *datasets.Decision) string {
 	case datasets.FloorReference:
 		return "no model clears the quality floor, so the reference serves"
 	}
+	c := &d.Case
 	switch {
-	case d.Case.LatencyFirst:
+	case c.LatencyFirst && !timed(c):
+		return "no latency is known yet, and it has the highest estimated quality"
+	case c.LatencyFirst:
 		return "it is the fastest of the models that are good enough"
-	case d.Case.AvailabilityFirst:
-		return "it has answered most reliably of late"
-	case d.Case.Lambda == 0:
+	case c.AvailabilityFirst:
+		return "none has answered more reliably of late"
+	case pressed(c) != "":
+		return fmt.Sprintf("it gives the most quality for its forecast cost while the cost target of the %s saves money", pressed(c))
+	case c.Lambda == 0 && c.Guard.On:
+		return "it has the highest estimated quality of the models that are proven good enough"
+	case c.Lambda == 0:
 		return "it has the highest estimated quality"
 	case d.Certified:
 		return "it gives the most quality for its forecast cost, at a trade-off certified to hold the quality of strategy " + d.Strategy
 	}
 	return "it gives the most quality for its forecast cost"
+}
+
+// timed reports whether the latency of any model is known that could have been chosen.
+func timed(c *policy.Case) bool {
+	return slices.ContainsFunc(c.Candidates, func(a policy.Candidate) bool { return a.Filter == policy.Eligible && a.LatencyMS > 0 })
+}
+
+// pressed is the level whose cost target has set the price of a dollar, "" where none has.
+func pressed(c *policy.Case) string {
+	for _, p := range c.Paces {
+		if !c.LatencyFirst && p.Lambda == c.Lambda {
+			return p.Level
+		}
+	}
+	return ""
 }
 
 // explainNow is the decision object of the round as it stands, for an answer that carries it.

@@ -169,7 +169,7 @@ func TestSentence(t *testing.T) {
 		ask("peer/b", ""): "chosen: peer/b because the request names it",
 		ask("auto:quality", `,"tradewind":{"explore":false}`): "the highest estimated quality",
 		ask("auto:latency", `,"tradewind":{"explore":false}`): "the fastest",
-		ask("auto:availability", ""):                          "most reliably",
+		ask("auto:availability", ""):                          "more reliably",
 		ask("auto:cost", `,"tradewind":{"explore":false}`):    "it gives the most quality for its forecast cost; the next best was peer/b, 0 dollars more for +0.000 quality",
 		ask("auto", `,"tradewind":{"deny":["peer/a"]}`):       "every other model was filtered",
 		ask("auto", `,"tradewind":{"quality_floor":0.999}`):   "no model clears the quality floor",

@@ -193,11 +193,16 @@ func TestRoute(t *testing.T) {
 	if want := "sim/middle\nchosen: sim/middle because a rule names it"; !strings.HasPrefix(stdout, want) {
 		t.Errorf("route: %q %q, want %q", stdout, stderr, want)
 	}
-	for name, c := range map[string]struct{ stdin, want string }{"no prompt": {"", "standard input"}, "no router": {"hi", "models add --promote"}} {
-		_, stderr, code := command(t, e, c.stdin, "route")
-		if code != 1 || !strings.Contains(stderr, c.want) {
-			t.Errorf("%s: exit code %d, %q, want 1 and %q", name, code, stderr, c.want)
-		}
+	if _, stderr, code := command(t, e, "", "route"); code != 1 || !strings.Contains(stderr, "standard input") {
+		t.Errorf("no prompt: exit code %d, %q", code, stderr)
+	}
+	// Without a router the default one decides, over the models that are configured.
+	stdout, stderr, code = command(t, e, "What is 17 times 23?", "route", "--config", write(t, "config.yaml", tiered), "--strategy", "cost")
+	if code != 0 || !strings.HasPrefix(stdout, "lab/") || !strings.Contains(stdout, "nobody has scored it here") {
+		t.Errorf("without a router: exit code %d, %q %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code = command(t, e, "Hi", "route"); code != 0 || !strings.HasPrefix(stdout, "sim/") {
+		t.Errorf("without anything: exit code %d, %q %q", code, stdout, stderr)
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -72,10 +74,11 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	if conf.Router.Artifact == "" {
-		conf.Router.Artifact = filepath.Join(conf.DataDir, "models")
-		if _, err := models.Resolve(conf.Router.Artifact); err != nil {
-			return nil, fmt.Errorf("no router to ask: %w; name one with --artifact, or promote one: tradewind models add --promote", err)
+	if promoted := filepath.Join(conf.DataDir, "models"); conf.Router.Artifact == "" { // without one the default router decides
+		if _, err := models.Resolve(promoted); err == nil {
+			conf.Router.Artifact = promoted
+		} else if !errors.Is(err, models.ErrNotPromoted) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 	}
 	// A decision writes nothing, but a gateway wants a journal: it gets one of its own, not the server's.
