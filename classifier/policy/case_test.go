@@ -21,11 +21,13 @@ func anyCase() *rapid.Generator[*Case] {
 		c := &Case{
 			Candidates: make([]Candidate, k),
 			Fallback:   index.Draw(t, "fallback"), Reference: -1, Pinned: -1,
-			Lambda:       rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(0, 100)).Draw(t, "lambda"),
-			LatencyFirst: rapid.Bool().Draw(t, "latency first"),
-			Guard:        Guard{On: rapid.Bool().Draw(t, "guard"), Z: rapid.Float64Range(0, 3).Draw(t, "z"), Tolerance: rapid.Float64Range(0, 0.1).Draw(t, "tolerance")},
-			Explore:      rapid.Bool().Draw(t, "explore"), Epsilon: rapid.OneOf(rapid.Just(0.05), unit).Draw(t, "epsilon"),
+			Lambda:        rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(0, 100)).Draw(t, "lambda"),
+			LatencyFirst:  rapid.Bool().Draw(t, "latency first"),
+			MeasuredFirst: rapid.Bool().Draw(t, "measured first"),
+			Guard:         Guard{On: rapid.Bool().Draw(t, "guard"), Z: rapid.Float64Range(0, 3).Draw(t, "z"), Tolerance: rapid.Float64Range(0, 0.1).Draw(t, "tolerance")},
+			Explore:       rapid.Bool().Draw(t, "explore"), Epsilon: rapid.OneOf(rapid.Just(0.05), unit).Draw(t, "epsilon"),
 		}
+		c.AvailabilityFirst = !c.LatencyFirst && rapid.Bool().Draw(t, "availability first")
 		switch rapid.IntRange(0, 7).Draw(t, "constraint") {
 		case 0:
 			c.QualityFloor = unit.Draw(t, "floor")
@@ -37,6 +39,9 @@ func anyCase() *rapid.Generator[*Case] {
 			c.MaxLatencyMS = rapid.Float64Range(1, 5000).Draw(t, "max latency")
 		case 4:
 			c.Pinned = index.Draw(t, "pin")
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "paces") {
+			c.Paces = append(c.Paces, Pace{Level: "key", Lambda: rapid.Float64Range(0, 200).Draw(t, "paced λ"), Pressure: unit.Draw(t, "pressure")})
 		}
 		sticky := rapid.OneOf(rapid.Just(-1), index).Draw(t, "sticky")
 		if sticky >= 0 {
@@ -50,7 +55,8 @@ func anyCase() *rapid.Generator[*Case] {
 				Quality: unit.Draw(t, "quality"), QualityErr: rapid.Float64Range(0, 0.2).Draw(t, "quality err"),
 				Score: unit.Draw(t, "score"), Gap: rapid.Float64Range(-0.3, 0.3).Draw(t, "gap"), GapErr: rapid.Float64Range(0, 0.1).Draw(t, "gap err"),
 				CostUSD: usd.Draw(t, "cost"), Priced: rapid.IntRange(0, 9).Draw(t, "priced") > 0,
-				LatencyMS: rapid.SampledFrom([]float64{0, 120, 120, 900}).Draw(t, "latency"), Availability: 1,
+				LatencyMS:    rapid.SampledFrom([]float64{0, 120, 120, 900}).Draw(t, "latency"),
+				Availability: rapid.SampledFrom([]float64{1, 1, 0.97, 0.5}).Draw(t, "availability"), Prior: rapid.IntRange(0, 5).Draw(t, "prior") == 0,
 			}
 			a := &c.Candidates[i]
 			a.CostUpperUSD, a.LatencyP90MS = 3*a.CostUSD, 2*a.LatencyMS
