@@ -11,6 +11,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
@@ -226,7 +227,7 @@ func because(d *datasets.Decision) string {
 	case c.AvailabilityFirst:
 		return "none has answered more reliably of late"
 	case pressed(c) != "":
-		return fmt.Sprintf("it gives the most quality for its forecast cost while the cost target of the %s saves money", pressed(c))
+		return "it gives the most quality for its forecast cost while the cost target of " + pressed(c) + " saves money"
 	case c.Lambda == 0 && c.Guard.On:
 		return "it has the highest estimated quality of the models that are proven good enough"
 	case c.Lambda == 0:
@@ -246,7 +247,7 @@ func timed(c *policy.Case) bool {
 func pressed(c *policy.Case) string {
 	for _, p := range c.Paces {
 		if !c.LatencyFirst && p.Lambda == c.Lambda {
-			return p.Level
+			return map[bool]string{true: "all requests", false: "the " + p.Level}[p.Level == governance.All]
 		}
 	}
 	return ""

@@ -41,6 +41,12 @@ func TestEveryReasonInWords(t *testing.T) {
 		{"pressed", func(d *datasets.Decision) {
 			d.Case.Lambda, d.Case.Paces = 10, []policy.Pace{{Level: "org", Lambda: 3}, {Level: "team", Lambda: 10, Pressure: 0.5}}
 		}, nil, "while the cost target of the team saves money; the next best was p/a"},
+		{"pressed by all", func(d *datasets.Decision) {
+			d.Case.Lambda, d.Case.Paces = 10, []policy.Pace{{Level: "all", Lambda: 10, Pressure: 0.5}}
+		}, nil, "while the cost target of all requests saves money"},
+		{"ruled", func(d *datasets.Decision) { d.Reason, d.Case.Pinned = datasets.Ruled, 1 }, nil, "because a rule names it"},
+		{"sticky", func(d *datasets.Decision) { d.Reason, d.Case.Candidates[1].Sticky = datasets.Sticky, true }, nil, "because the conversation"},
+		{"hedged", func(d *datasets.Decision) {}, served(datasets.Hedged, "p/c"), "; it was slow to begin, and p/c answered first."},
 		{"pinned", func(d *datasets.Decision) { d.Reason, d.Case.Pinned = datasets.Pinned, 1 }, nil, "because the request names it"},
 		{"explored", func(d *datasets.Decision) { d.Reason, d.Propensity = datasets.Explored, 0.0125 }, nil, "because this round explores (probability 0.0125)"},
 		{"only candidate", func(d *datasets.Decision) {

@@ -26,7 +26,7 @@ func anyAsk(t testing.TB, l learned, rng *rand.Rand, i int) string {
 	one := func(of ...string) string { return of[rng.IntN(len(of))] }
 	model := one("auto", "auto:cost", "auto:quality", "auto:latency", "auto:availability", "auto:balanced", string(arms[rng.IntN(len(arms))].ID))
 	more := one("", `"quality_floor":0.6`, `"quality_floor":0.99`, `"max_cost_usd":0.002`, `"max_cost_usd":0.02`, `"max_latency_ms":1`, `"explore":false`,
-		`"quality_floor":{"reference":"`+string(arms[0].ID)+`","epsilon":0.02}`, `"deny":["`+string(arms[2].ID)+`"]`)
+		`"quality_floor":{"reference":"`+string(arms[0].ID)+`","epsilon":0.02}`, `"deny":["`+string(arms[2].ID)+`"]`, `"session_id":"one"`, `"session_id":"two"`)
 	text := must(json.Marshal(l.world.Sample(int64(trainingRows + i)).Text))(t)
 	return fmt.Sprintf(`{"model":%q,"stream":%v,"max_tokens":%d,"messages":[{"role":"user","content":%s}],"tradewind":{%s}}`,
 		model, rng.IntN(3) == 0, 50+rng.IntN(400), text, more)
@@ -64,7 +64,7 @@ func TestReplayGivesTheSame(t *testing.T) {
 			filters[c.Filter]++
 		}
 	}
-	for _, want := range []datasets.Reason{datasets.Predicted, datasets.Explored, datasets.Pinned, datasets.OnlyCandidate, datasets.FloorReference} {
+	for _, want := range []datasets.Reason{datasets.Predicted, datasets.Explored, datasets.Pinned, datasets.OnlyCandidate, datasets.FloorReference, datasets.Sticky} {
 		if reasons[want] == 0 {
 			t.Errorf("no round was %s: %v", want, reasons)
 		}

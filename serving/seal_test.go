@@ -164,6 +164,7 @@ func TestNewRefuses(t *testing.T) {
 // TestSentence: the decision says in words why, whatever the reason.
 func TestSentence(t *testing.T) {
 	w := newWorld(t, setup{arms: peers(2), providers: map[string]upstream.Provider{"peer": &vendor{}}, options: serving.Options{Settings: serving.Settings{Epsilon: 0.5}, Uniform: func() float64 { return 0.99 }}})
+	w.chat(ask("peer/b", "")).wantOK() // from then on a latency is known
 	for body, want := range map[string]string{
 		ask("auto", ""):   "this round explores (probability 0.2500)",
 		ask("peer/b", ""): "chosen: peer/b because the request names it",
