@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -96,4 +97,38 @@ func (r *rowReader[Row]) at(row int64) (one Row, err error) {
 		return io.ErrUnexpectedEOF
 	})
 	return one, err
+}
+
+// Latest reads back the rounds that were decided last, at most n and the newest last. It reads whole parts, the
+// newest first, and those only that may hold one.
+func (l *Log) Latest(ctx context.Context, n int) (rounds []Round, err error) {
+	parts := l.Parts()
+	slices.SortStableFunc(parts, func(a, b Part) int { return b.MaxAt.Compare(a.MaxAt) })
+	for _, p := range parts {
+		if p.Kind != KindRounds || len(rounds) >= n && !p.MaxAt.After(rounds[0].Decision.At) {
+			continue
+		}
+		f, err := l.open(&p)
+		if err != nil {
+			return nil, fmt.Errorf("datasets: reading %s: %w", p.Path, err)
+		}
+		err = partRows(ctx, &p, f, (*partRow).round, func(batch []Round) error {
+			rounds = append(rounds, batch...)
+			if len(rounds) > 2*n+batchRows {
+				rounds = newest(rounds, n)
+			}
+			return nil
+		})
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		rounds = newest(rounds, n)
+	}
+	return rounds, nil
+}
+
+func newest(rounds []Round, n int) []Round {
+	slices.SortStableFunc(rounds, func(a, b Round) int { return a.Decision.At.Compare(b.Decision.At) })
+	return slices.Delete(rounds, 0, max(0, len(rounds)-n))
 }

@@ -55,3 +55,24 @@ func TestFind(t *testing.T) {
 		t.Errorf("in a damaged part: found %v, error %v", ok, err)
 	}
 }
+
+// TestLatest: the newest rounds of all parts, wherever they were sealed.
+func TestLatest(t *testing.T) {
+	ctx, l := context.Background(), openLog(t, t.TempDir())
+	rounds := sampleRounds(9000) // of three hours
+	for _, batch := range [][]Round{rounds[6000:], rounds[:3000], rounds[3000:6000]} {
+		if _, err := l.Seal(batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range []int{1, 10, 4000, 9000, 20000} {
+		got, err := l.Latest(ctx, n)
+		want := rounds[max(0, len(rounds)-n):]
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("the last %d: got %d, error %v", n, len(got), err)
+		}
+	}
+	if got, err := openLog(t, t.TempDir()).Latest(ctx, 5); err != nil || len(got) != 0 {
+		t.Errorf("of an empty log: %d, %v", len(got), err)
+	}
+}

@@ -25,17 +25,11 @@ const (
 	paceSlots = 24
 )
 
-// paceLambdas are the prices of a dollar that a pacer chooses among: none, and from a tenth to a million, three a decade. At
-// the last the cheapest arm serves that may.
-func paceLambdas() [paceLen]float64 {
-	var l [paceLen]float64
-	for j := 1; j < paceLen; j++ {
-		l[j] = math.Pow(10, float64(j-1)/3-1)
-	}
-	return l
-}
-
-const paceLen = 1 + 7*3 + 1
+// A pacer chooses among paceLen prices of a dollar, paceDecade a decade. At the last the cheapest arm serves that may.
+const (
+	paceDecade = 3
+	paceLen    = 2 + 8*paceDecade
+)
 
 // pacer paces one level.
 type pacer struct {
@@ -59,7 +53,7 @@ type pacer struct {
 }
 
 func newPacer(t governance.Target, now time.Time) *pacer {
-	p := &pacer{target: t, lambdas: paceLambdas(), since: now, last: now}
+	p := &pacer{target: t, lambdas: [paceLen]float64(policy.Lambdas(paceDecade)), since: now, last: now}
 	if t.Per != governance.PerRequest {
 		p.account = ledger.Account(poolScope(t.Scope), t.Owner, ledger.Window(t.Per))
 	}

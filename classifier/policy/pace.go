@@ -90,8 +90,8 @@ func Spending(costs []float64, c *Case, lambda float64, guard Guard, lambdas []f
 	}
 }
 
-// choiceCost is the forecast cost of the choice that the case's own price and guard lead to.
-func (c *Case) choiceCost() float64 {
+// unguard takes back what the guard has filtered, and lets the case's own guard and its priors filter anew.
+func (c *Case) unguard() {
 	for i := range c.Candidates {
 		if a := &c.Candidates[i]; a.Filter == Guarded {
 			a.Filter = Eligible
@@ -101,20 +101,30 @@ func (c *Case) choiceCost() float64 {
 		c.guard()
 		c.holdBackPriors()
 	}
-	best, sum, k := -1, 0.0, 0
+}
+
+// best is the priced candidate that is preferred, -1 where there is none.
+func (c *Case) best() int {
+	best := -1
 	for i := range c.Candidates {
-		a := &c.Candidates[i]
-		if a.Filter != Eligible || !a.Priced {
-			continue
-		}
-		k++
-		sum += a.CostUSD
-		if best < 0 || Better(c, i, best) {
+		if a := &c.Candidates[i]; a.Filter == Eligible && a.Priced && (best < 0 || Better(c, i, best)) {
 			best = i
 		}
 	}
+	return best
+}
+
+// choiceCost is the forecast cost of the choice that the case's own price and guard lead to.
+func (c *Case) choiceCost() float64 {
+	c.unguard()
+	best, sum, k := c.best(), 0.0, 0
 	if best < 0 {
 		return 0
+	}
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == Eligible && a.Priced {
+			sum, k = sum+a.CostUSD, k+1
+		}
 	}
 	d := Distribution{Best: best}
 	epsilon := d.exploration(c, k)

@@ -86,6 +86,7 @@ func (d *doctorCmd) Run(ctx context.Context, m *Main) error {
 		x.disk(c.DataDir)
 		x.lock(c.DataDir)
 		x.router(c)
+		x.dial(ctx, c.DataDir)
 	}
 	return x.report(m.Stdout, d.JSON)
 }
