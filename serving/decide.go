@@ -30,7 +30,7 @@ func (r *round) propose() error {
 	}
 	d.Policy, d.Tags, d.Stream, d.InputTokens = cmp.Or(r.demands.Policy, policyName(r.traffic)), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
-	r.strategy = cmp.Or(r.wire.Strategy(), r.demands.Strategy, openai.StrategyBalanced)
+	r.strategy = cmp.Or(r.wire.Strategy(), r.dialed(), r.demands.Strategy, openai.StrategyBalanced)
 	d.Strategy = string(r.strategy)
 	c := &d.Case
 	r.candidates(c)
@@ -43,6 +43,7 @@ func (r *round) propose() error {
 	if err := r.constraints(c); err != nil {
 		return err
 	}
+	r.turn(c)
 	r.recall(c)
 	if err := r.pace(c); err != nil {
 		return err
@@ -356,6 +357,9 @@ func (r *round) draw() {
 	i := policy.Draw(&r.proposed, r.g.o.Uniform())
 	r.choose(i)
 	r.spend(i)
+	if r.turned != nil {
+		r.g.dial.add(policy.Lambdas(dialDecade), r.turned)
+	}
 	r.standIns(i)
 	d := &r.decision
 	for k := range d.Case.Candidates {

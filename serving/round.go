@@ -67,6 +67,8 @@ type round struct {
 	wanted   objective
 	weighed  policy.Case
 	promised promised
+	// turned is what the request would cost at each price of the dial, nil where it does not turn it.
+	turned   []float64
 	plan     []*catalog.Arm
 	features []byte
 	// demands are what the operator asks of the request, aim is the model that it is for: the request's own, or, where pinned is

@@ -82,6 +82,7 @@ type Gateway struct {
 	started  time.Time
 	closing  atomic.Bool
 	finding  chan struct{}
+	dial     dial
 	// complained is the second of the last complaint.
 	complained atomic.Int64
 }

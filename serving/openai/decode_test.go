@@ -197,6 +197,13 @@ var refusals = []struct {
 	{`{"model":"auto",` + messages + `,"provider":{"max_price":{}}}`, "provider.max_price", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"provider":{"data_collection":"deny"}}`, "provider.data_collection", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"plugins":[{"id":"web"}]}`, "plugins", UnsupportedRoutingField},
+	{`{"model":"auto",` + messages + `,"plugins":[{"id":"auto-router","max_price":1}]}`, "plugins.max_price", UnsupportedRoutingField},
+	{`{"model":"auto",` + messages + `,"plugins":[{"cost_quality_tradeoff":3}]}`, "plugins", UnsupportedRoutingField},
+	{`{"model":"auto",` + messages + `,"plugins":[{"id":"auto-router","cost_quality_tradeoff":10.5}]}`, "plugins.cost_quality_tradeoff", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"plugins":[{"id":"auto-router","cost_quality_tradeoff":"5"}]}`, "plugins.cost_quality_tradeoff", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"plugins":[{"id":"auto-router","allowed_models":["a","?"]}]}`, "plugins.allowed_models", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"plugins":["auto-router"]}`, "plugins", InvalidRequest},
+	{`{"model":"auto",` + messages + `,"plugins":{}}`, "plugins", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"route":"x"}`, "route", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"num_retries":3}`, "num_retries", UnsupportedRoutingField},
 }

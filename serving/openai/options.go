@@ -66,6 +66,8 @@ type Options struct {
 	Explore  Choice
 	Hedge    Choice
 	Explain  Choice
+	// Tradeoff is a dial from 0, quality alone, to 10, cost alone; nil where the request does not turn it.
+	Tradeoff *float64
 	// Session is the key that makes a conversation sticky, "" when the client gave none.
 	Session string
 	// SessionShared says that the key is a prompt_cache_key, which names a prefix: many conversations may have it.

@@ -3,6 +3,7 @@ package openai
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -61,7 +62,12 @@ func (r *Request) routing(s *scanner, f field) (err error) {
 		if off, err = s.boolean(name); off && o.Fallback == Unset {
 			o.Fallback = No
 		}
-	case fPlugins, fTransforms:
+	case fPlugins:
+		if !s.at('[') {
+			return s.wrong(name, "an array")
+		}
+		err = s.elements(func(int) error { return r.plugin(s) })
+	case fTransforms:
 		if !s.at('[') {
 			return s.wrong(name, "an array")
 		}
@@ -128,6 +134,63 @@ func (r *Request) provider(s *scanner) error {
 		}
 		return unsupported(param)
 	})
+}
+
+// autoRouter is the one plug-in of OpenRouter's that is supported: it is what this program is.
+const autoRouter = "auto-router"
+
+// plugin reads one of OpenRouter's plug-ins.
+func (r *Request) plugin(s *scanner) error {
+	if !s.at('{') {
+		return s.wrong("plugins", "an array of objects")
+	}
+	var id, unknown string
+	var allowed []string
+	var tradeoff *float64
+	err := s.members(func(key []byte) (err error) {
+		param := fmt.Sprintf("plugins.%.64s", key)
+		switch string(key) {
+		case "id":
+			id, err = s.text(param, NameMax)
+		case "allowed_models":
+			if allowed, err = s.texts(param); err == nil {
+				err = validGlobs(param, allowed)
+			}
+		case "cost_quality_tradeoff":
+			var lit string
+			if lit, err = s.real(param); err == nil {
+				tradeoff, err = parseTradeoff(param, lit)
+			}
+		default:
+			unknown = param
+			err = s.skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case id != autoRouter:
+		return unsupported("plugins")
+	case unknown != "":
+		return unsupported(unknown)
+	}
+	if allowed != nil {
+		r.Tradewind.Allow = append(r.Tradewind.Allow, allowed)
+	}
+	r.Tradewind.Tradeoff = tradeoff
+	return nil
+}
+
+// tradeoffMax is the setting at which cost alone counts.
+const tradeoffMax = 10
+
+func parseTradeoff(param, lit string) (*float64, error) {
+	v, err := strconv.ParseFloat(lit, 64)
+	if err != nil || !(v >= 0 && v <= tradeoffMax) {
+		return nil, badParam(param, "must be a number from 0 to %d", tradeoffMax)
+	}
+	return &v, nil
 }
 
 func (r *Request) providerSort(s *scanner, param string) error {
