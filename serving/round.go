@@ -165,7 +165,7 @@ func (r *round) end() {
 	total := r.since()
 	r.surface.meter.End(telemetry.Done{
 		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,
-		Duration: total, Overhead: total - r.waited,
+		Duration: total, Overhead: total - r.waited, By: r.tenant(),
 	})
 	r.recycle()
 }

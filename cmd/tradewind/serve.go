@@ -156,6 +156,9 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		return nil, nil, err
 	}
 	metrics := telemetry.NewMetrics(nil)
+	if c.Metrics.TenantLabels {
+		metrics = telemetry.NewTenantMetrics(nil)
+	}
 	metrics.SetBuild(version())
 	sealer, err := openLog(c, log, metrics)
 	if err != nil {
@@ -165,7 +168,6 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
-	metrics.WatchHolds(books.Open)
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
@@ -179,8 +181,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.gateway, current.metrics = g, metrics
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
-	metrics.WatchPriceAges(current.priceAges)
-	metrics.WatchBadKeys(current.badKeys)
+	watchAll(metrics, current, books, sealer)
 	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if m.Self != "" {
@@ -203,6 +204,27 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return srv, intro, nil
+}
+
+// watchAll registers the gauges that are read when somebody looks.
+func watchAll(m *telemetry.Metrics, s *inService, books *ledger.Memory, sealer *serving.Sealer) {
+	m.WatchPriceAges(s.priceAges)
+	m.WatchBadKeys(s.badKeys)
+	m.WatchHealth(s.gateway.Health)
+	m.WatchBudgets(s.gateway.Budgets)
+	m.WatchHolds(func() map[string]telemetry.Holds {
+		all := map[string]telemetry.Holds{}
+		for scope, h := range books.Holds() {
+			all[scope] = telemetry.Holds(h)
+		}
+		return all
+	})
+	m.WatchLog(func() (bytes int64, waiting int) {
+		for _, p := range sealer.Log.Parts() {
+			bytes += p.Bytes
+		}
+		return bytes, sealer.Journal.Waiting()
+	})
 }
 
 // openBooks rebuilds the ledger from its checkpoint and the journal.
