@@ -116,6 +116,9 @@ func (r *round) next(s source) (upstream.Event, error) {
 	waiting := r.g.o.Now()
 	event, err := s.Next()
 	r.waited += r.g.o.Now().Sub(waiting)
+	if r.heard != nil && err == nil {
+		r.heard.hear(&event)
+	}
 	return event, err
 }
 
@@ -288,7 +291,7 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 	if status == datasets.CostUnpriced {
 		meter.Unpriced()
 	}
-	meter.Used(telemetryTokens(u), r.tenant())
+	meter.Used(tokensOf(o.Usage), r.tenant())
 	r.countUsage(meter, &o.Attempts[len(o.Attempts)-1], u)
 	return cost
 }

@@ -38,8 +38,7 @@ func ended(all []datasets.Attempt) (n int) {
 	return n
 }
 
-func telemetryTokens(u openai.Usage) telemetry.Tokens {
-	c := u.Catalog()
+func tokensOf(c catalog.Usage) telemetry.Tokens {
 	return telemetry.Tokens{Input: c.Input + c.AudioInput + c.ImageInput, Output: c.OutputTokens(), CacheRead: c.CacheRead, CacheWrite: c.CacheWrite + c.CacheWrite1h, Reasoning: c.Reasoning}
 }
 
@@ -86,6 +85,7 @@ func (r *round) countUsage(meter *telemetry.Arm, a *datasets.Attempt, u openai.U
 		}
 		return
 	}
+	r.guessed = true
 	switch r.outcome.Status {
 	case datasets.ClientGone:
 		meter.Estimated(telemetry.ClientLeft)

@@ -37,6 +37,8 @@ type Options struct {
 	Books   ledger.Books
 	Journal *journal.Journal
 	Metrics *telemetry.Metrics
+	// Tracing is told of every request at its end; nil is off.
+	Tracing *telemetry.Tracing
 	// MetricsOpen serves /metrics on the main listener.
 	MetricsOpen bool
 	// Log takes what is worth a person's eye; nil is silent.
