@@ -50,11 +50,15 @@ func Enabled(getenv func(string) string) bool {
 	return getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" && !strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true")
 }
 
+// secretMin is the length from which a header's value counts as a secret: a word like "prod" is none, and would be cut out of
+// every line of the log.
+const secretMin = 8
+
 // Secrets are what the variables hold that must not be logged: the values of headers.
 func Secrets(getenv func(string) string) (all []telemetry.Secret) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"} {
 		for pair := range strings.SplitSeq(getenv(name), ",") {
-			if _, value, ok := strings.Cut(pair, "="); ok {
+			if _, value, ok := strings.Cut(pair, "="); ok && len(strings.TrimSpace(value)) >= secretMin {
 				all = append(all, telemetry.Secret(strings.TrimSpace(value)))
 			}
 		}
