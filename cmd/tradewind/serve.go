@@ -157,11 +157,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if err != nil {
 		return nil, nil, err
 	}
-	metrics := telemetry.NewMetrics(nil)
-	if c.Metrics.TenantLabels {
-		metrics = telemetry.NewTenantMetrics(nil)
-	}
-	metrics.SetBuild(version())
+	metrics := newMetrics(c)
 	sealer, err := openLog(c, log, metrics)
 	if err != nil {
 		return nil, nil, err
@@ -210,6 +206,15 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return srv, intro, nil
+}
+
+func newMetrics(c *config) *telemetry.Metrics {
+	m := telemetry.NewMetrics(nil)
+	if c.Metrics.TenantLabels {
+		m = telemetry.NewTenantMetrics(nil)
+	}
+	m.SetBuild(version())
+	return m
 }
 
 // startExport sends traces and metrics where the environment names a collector.
