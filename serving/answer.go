@@ -14,6 +14,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
@@ -115,6 +116,9 @@ func (r *round) next(s source) (upstream.Event, error) {
 	waiting := r.g.o.Now()
 	event, err := s.Next()
 	r.waited += r.g.o.Now().Sub(waiting)
+	if r.heard != nil && err == nil {
+		r.heard.hear(&event)
+	}
 	return event, err
 }
 
@@ -283,11 +287,12 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 		o.TTFTMS = &ms
 	}
 	meter := r.live.meters[arm.ID]
-	meter.Charged(int64(own), status == datasets.CostEstimated)
+	meter.Charged(int64(own), status == datasets.CostEstimated, r.tenant())
 	if status == datasets.CostUnpriced {
 		meter.Unpriced()
 	}
-	meter.Used(telemetryTokens(u))
+	meter.Used(tokensOf(o.Usage), r.tenant())
+	r.countUsage(meter, &o.Attempts[len(o.Attempts)-1], u)
 	return cost
 }
 
@@ -321,10 +326,11 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 			out.Cost = r.forecast(arm)
 			o.Cost += out.Cost
 			o.CostStatus = datasets.CostEstimated
-			r.live.meters[a.Arm].Charged(int64(out.Cost), true)
+			r.live.meters[a.Arm].Charged(int64(out.Cost), true, r.tenant())
+			r.live.meters[a.Arm].Estimated(telemetry.FailedAttempt)
 		}
 		if a.Err != nil && !last {
-			r.g.o.Metrics.FailedOver(a.Arm.Provider(), string(a.Err.Class))
+			r.countFailure(a, all[i+1].Arm)
 		}
 		r.live.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
 		o.Attempts = append(o.Attempts, out)
@@ -459,4 +465,5 @@ func (r *round) finish() {
 		r.g.complain("an outcome was not journaled yet", "round", r.id, "error", err)
 	}
 	r.countAnswer()
+	r.countCost()
 }

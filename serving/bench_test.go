@@ -54,6 +54,10 @@ var (
 
 // tenArms is a gateway with ten arms of ten providers that answer at once, and a request of 0.7 kB.
 func tenArms(b *testing.B, more string) (*world, string) {
+	return tenArmsWith(b, more, serving.Options{})
+}
+
+func tenArmsWith(b *testing.B, more string, o serving.Options) (*world, string) {
 	prompt := strings.Repeat("Explain how a sail drives a boat against the wind, and why. ", 11)
 	arms := peers(10)
 	providers := map[string]upstream.Provider{}
@@ -61,7 +65,8 @@ func tenArms(b *testing.B, more string) (*world, string) {
 		arms[i].ID = catalog.ArmID(string(rune('a'+i)) + "/model")
 		providers[arms[i].ID.Provider()] = instant{}
 	}
-	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Settings: serving.Settings{Epsilon: 0.05}}, unaudited: true})
+	o.Epsilon = 0.05
+	w := newWorld(b, setup{arms: arms, providers: providers, options: o, unaudited: true})
 	return w, `{"model":"auto","messages":[{"role":"user","content":"` + prompt + `"}]` + more + `}`
 }
 

@@ -361,13 +361,7 @@ func (r *round) draw() {
 		r.g.dial.add(policy.Lambdas(dialDecade), r.turned)
 	}
 	r.standIns(i)
-	d := &r.decision
-	for k := range d.Case.Candidates {
-		if f := d.Case.Candidates[k].Filter; f != policy.Eligible {
-			r.g.o.Metrics.Filtered(string(f), 1)
-		}
-	}
-	r.live.meters[d.Action].Drawn(string(d.Reason), d.Strategy, d.RouterVersion, d.Case.Candidates[i].Quality)
+	r.countDraw(i)
 }
 
 // choose writes candidate i into the decision as the action, with its propensity and the reason.

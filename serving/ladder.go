@@ -155,6 +155,9 @@ func (r *round) ask(ctx context.Context, arm *catalog.Arm, said *gate.Collector)
 	defer cancel()
 	passed, verdicts := r.gates.Judge(ctx, &s)
 	r.outcome.Attempts[len(r.outcome.Attempts)-1].Verdicts = verdicts
+	for i := range verdicts {
+		r.g.o.Metrics.Judged(verdicts[i].Gate, string(verdicts[i].Verdict))
+	}
 	r.waited += r.g.o.Now().Sub(begun)
 	return passed
 }

@@ -25,6 +25,8 @@ type Settings struct {
 	Router *Router
 	Pool   *upstream.Pool
 	Auth   *governance.Authenticator
+	// Hosts are where providers are reached, by their names, for traces.
+	Hosts map[string]string
 	// Aliases are further names of models: each stands for one or several arms, by their ids or by the provider's name.
 	// They are resolved once, so an alias of an alias is an error. As auto/<alias> the router chooses among them.
 	Aliases map[string][]string

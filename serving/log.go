@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
-	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
 // promptMax bounds the text of a prompt that is kept.
@@ -72,34 +70,6 @@ func (r *round) journalHold() error {
 	e := openai.NewError(openai.StoreUnavailable, "the first attempt failed, and a second one cannot be written down")
 	e.RetryAfter = time.Second
 	return e
-}
-
-// countAnswer counts how the round ended, for the availability report.
-func (r *round) countAnswer() {
-	switch o := &r.outcome; {
-	case o.Status == datasets.ClientGone:
-	case o.Status != datasets.Completed:
-		r.g.o.Metrics.Answered(telemetry.Failed)
-	case ended(o.Attempts) > 1:
-		r.g.o.Metrics.Answered(telemetry.Failover)
-	default:
-		r.g.o.Metrics.Answered(telemetry.FirstTry)
-	}
-}
-
-// ended counts the attempts that came to an end of their own.
-func ended(all []datasets.Attempt) (n int) {
-	for i := range all {
-		if all[i].Outcome != "cancelled" {
-			n++
-		}
-	}
-	return n
-}
-
-func telemetryTokens(u openai.Usage) telemetry.Tokens {
-	c := u.Catalog()
-	return telemetry.Tokens{Input: c.Input + c.AudioInput + c.ImageInput, Output: c.OutputTokens(), CacheRead: c.CacheRead, CacheWrite: c.CacheWrite + c.CacheWrite1h, Reasoning: c.Reasoning}
 }
 
 // arm finds a served arm by its id, nil where there is none.

@@ -80,6 +80,8 @@ type round struct {
 	talk    conversation
 	scratch []byte
 	decided time.Duration
+	// deciding is when that began.
+	deciding time.Duration
 
 	// gates are what the answer must pass, nil where there are none; said is what a stream says that is judged afterwards,
 	// and asking the arm of an escalation whose cost is not booked yet.
@@ -96,6 +98,10 @@ type round struct {
 	tightest ledger.InsufficientError
 	left     catalog.Nanodollars
 	recorded bool
+	// guessed says that the usage of some answer is an estimate.
+	guessed bool
+	// heard is what the vendor said of its answer, nil without tracing.
+	heard *heard
 	// waited is the time spent waiting for vendors, which is not our overhead.
 	waited  time.Duration
 	outcome datasets.Outcome
@@ -113,6 +119,9 @@ func (g *Gateway) begin(s *served, w http.ResponseWriter, req *http.Request) *ro
 	r.id = newRoundID(r.started)
 	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
 	r.status = http.StatusOK
+	if g.o.Tracing != nil {
+		r.heard = &heard{}
+	}
 	return r
 }
 
@@ -171,8 +180,11 @@ func (r *round) end() {
 	total := r.since()
 	r.surface.meter.End(telemetry.Done{
 		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,
-		Duration: total, Overhead: total - r.waited,
+		Duration: total, Overhead: total - r.waited, By: r.tenant(),
 	})
+	if r.g.o.Tracing != nil {
+		r.tell(total)
+	}
 	r.recycle()
 }
 
@@ -359,7 +371,8 @@ func rateHead(h http.Header, requests, tokens quota.Meter) {
 
 // extract computes the features.
 func (r *round) extract() {
-	r.decided = -r.since()
+	r.deciding = r.since()
+	r.decided = -r.deciding
 	r.router.extractor.Extract(&r.context, &r.wire.Prompt)
 }
 

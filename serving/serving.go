@@ -40,6 +40,8 @@ type Options struct {
 	Metrics *telemetry.Metrics
 	// Sealed is where decisions are found that the journal has no more; nil is nowhere.
 	Sealed *datasets.Log
+	// Tracing is told of every request at its end; nil is off.
+	Tracing *telemetry.Tracing
 	// MetricsOpen serves /metrics on the main listener.
 	MetricsOpen bool
 	// Log takes what is worth a person's eye; nil is silent.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/telemetry/otlp"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/keyring"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
@@ -37,7 +39,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: c.secrets(), made: map[string][]vendorOptions{}}
+	f := &fleet{providers: map[string]upstream.Provider{}, secrets: append(c.secrets(), otlp.Secrets(getenv)...), made: map[string][]vendorOptions{}}
 	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
@@ -70,6 +72,17 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	all := catalog.New(f.arms)
 	f.arms, f.version = all.Arms(), all.Version()
 	return f, nil
+}
+
+// hosts are where the providers are reached.
+func (f *fleet) hosts() map[string]string {
+	all := map[string]string{}
+	for name, options := range f.made {
+		if u, err := url.Parse(options[0].baseURL); err == nil && u.Hostname() != "" {
+			all[name] = u.Hostname()
+		}
+	}
+	return all
 }
 
 // withVendors adds the vendors whose key is in the environment, and what the catalog knows of those that are configured.

@@ -162,7 +162,8 @@ type logConfig struct {
 }
 
 type metricsConfig struct {
-	Public bool `yaml:"public" doc:"Serve /metrics on an address that others can reach."`
+	Public       bool `yaml:"public" doc:"Serve /metrics on an address that others can reach."`
+	TenantLabels bool `yaml:"tenant_labels" doc:"Tell requests, tokens, costs and budgets apart by organization and team: as many more series as there are teams."`
 }
 
 // loadConfig reads the file (none is fine), then the environment, which is stronger.

@@ -30,7 +30,7 @@ var layers = [][]string{
 	2: {"datasets", "classifier", "serving/openai"},
 	3: {
 		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule",
-		"serving/anthropic", "serving/governance", "serving/journal", "serving/ledger", "serving/responses", "serving/session", "serving/upstream",
+		"serving/anthropic", "serving/governance", "serving/journal", "serving/ledger", "serving/responses", "serving/session", "serving/telemetry/otlp", "serving/upstream",
 	},
 	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/chatform", "serving/upstream/httpclient"},
 	5: {"serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore", "serving/upstream/*"},

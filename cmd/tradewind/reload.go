@@ -48,7 +48,7 @@ const configPoll = 400 * time.Millisecond
 func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, intro []string, err error) {
 	settings = serving.Settings{
 		Arms: f.arms, CatalogVersion: f.version, Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic),
-		Target: c.Routing.Target, Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Fallbacks: plain(c.Fallbacks),
+		Target: c.Routing.Target, Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Hosts: f.hosts(), Fallbacks: plain(c.Fallbacks),
 		Policies: c.Policies, Rules: c.Rules, DefaultPolicy: c.Routing.Policy,
 	}
 	if settings.Gates, err = c.gates(); err != nil {

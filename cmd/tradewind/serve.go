@@ -22,6 +22,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/telemetry/otlp"
 )
 
 const (
@@ -52,6 +53,7 @@ type server struct {
 	gateway *serving.Gateway
 	sealer  *serving.Sealer
 	keeper  *serving.Keeper
+	export  *otlp.Export
 	log     *slog.Logger
 	// notice and drain are the waits of a shutdown; cut ends the requests that are open after them.
 	notice, drain time.Duration
@@ -155,8 +157,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if err != nil {
 		return nil, nil, err
 	}
-	metrics := telemetry.NewMetrics(nil)
-	metrics.SetBuild(version())
+	metrics := newMetrics(c)
 	sealer, err := openLog(c, log, metrics)
 	if err != nil {
 		return nil, nil, err
@@ -165,13 +166,17 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
-	metrics.WatchHolds(books.Open)
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
+	}
+	export, err := startExport(ctx, m, handler, log, metrics)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
 	g, err := serving.New(serving.Options{
 		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
 		Journal: sealer.Journal, Sealed: sealer.Log, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+		Tracing: export.Tracing,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
@@ -179,9 +184,8 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.gateway, current.metrics = g, metrics
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
-	metrics.WatchPriceAges(current.priceAges)
-	metrics.WatchBadKeys(current.badKeys)
-	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
+	watchAll(metrics, current, books, sealer)
+	srv := &server{export: export, gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if m.Self != "" {
 		child := &aside.Parent{Path: m.Self, Args: []string{"tradewind", asideCommand}, Logger: log}
@@ -203,6 +207,49 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return srv, intro, nil
+}
+
+func newMetrics(c *config) *telemetry.Metrics {
+	m := telemetry.NewMetrics(nil)
+	if c.Metrics.TenantLabels {
+		m = telemetry.NewTenantMetrics(nil)
+	}
+	m.SetBuild(version())
+	return m
+}
+
+// startExport sends traces and metrics where the environment names a collector.
+func startExport(ctx context.Context, m *Main, secrets *telemetry.Handler, log *slog.Logger, metrics *telemetry.Metrics) (*otlp.Export, error) {
+	if !otlp.Enabled(m.Getenv) {
+		return &otlp.Export{}, nil
+	}
+	e, err := otlp.Start(ctx, otlp.Options{Getenv: m.Getenv, Version: version(), Redact: secrets.Redact, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	metrics.WatchQueues(func() map[string]telemetry.Queue { return map[string]telemetry.Queue{"trace": e.Queue()} })
+	return e, nil
+}
+
+// watchAll registers the gauges that are read when somebody looks.
+func watchAll(m *telemetry.Metrics, s *inService, books *ledger.Memory, sealer *serving.Sealer) {
+	m.WatchPriceAges(s.priceAges)
+	m.WatchBadKeys(s.badKeys)
+	m.WatchHealth(s.gateway.Health)
+	m.WatchBudgets(s.gateway.Budgets)
+	m.WatchHolds(func() map[string]telemetry.Holds {
+		all := map[string]telemetry.Holds{}
+		for scope, h := range books.Holds() {
+			all[scope] = telemetry.Holds(h)
+		}
+		return all
+	})
+	m.WatchLog(func() (bytes int64, waiting int) {
+		for _, p := range sealer.Log.Parts() {
+			bytes += p.Bytes
+		}
+		return bytes, sealer.Journal.Waiting()
+	})
 }
 
 // openBooks rebuilds the ledger from its checkpoint and the journal.
@@ -336,6 +383,11 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	}
 	stop()
 	work.Wait()
+	flush, cancel := context.WithTimeout(context.Background(), otlp.FlushMax)
+	defer cancel()
+	if err := s.export.Close(flush); err != nil {
+		s.log.Warn("the last spans were not sent", "error", err)
+	}
 	if sealErr := s.sealer.Finish(context.Background()); sealErr != nil {
 		err = errors.Join(err, fmt.Errorf("sealing the log at shutdown: %w", sealErr))
 	}

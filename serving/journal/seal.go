@@ -113,6 +113,13 @@ func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Closed) (
 	return failed
 }
 
+// Waiting counts the closed segments that are not sealed yet.
+func (j *Journal) Waiting() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.sealing)
+}
+
 // Replay hands out what the folder holds, the oldest first and the active segment last, a batch for each segment. Called
 // after Open and before the first append it tells every round that has ended and was not deleted: those that a crash
 // cut off have their outcome by then.

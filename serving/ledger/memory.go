@@ -54,6 +54,14 @@ type Memory struct {
 	expiring expiryHeap
 	closed   closedRing
 	free     *hold
+	scopes   map[string]*ScopeHolds
+}
+
+// ScopeHolds counts the holds on accounts of one scope.
+type ScopeHolds struct {
+	Open int
+	// Leaked have expired since the start.
+	Leaked int
 }
 
 // account is one account's books. Its window only ever moves forward, so a clock that steps back resets nothing twice.
@@ -64,7 +72,8 @@ type account struct {
 	held     catalog.Nanodollars
 	excess   catalog.Nanodollars
 	resetsAt time.Time
-	open     int
+	// holds counts those of all accounts of the scope.
+	holds *ScopeHolds
 }
 
 type hold struct {
@@ -85,7 +94,7 @@ func NewMemory(o Options) (*Memory, error) {
 	}
 	m := &Memory{
 		now: o.Now, opening: o.Opening, holdsMax: or(o.HoldsMax, 100_000), accountsMax: or(o.AccountsMax, 100_000),
-		accounts: make(map[AccountID]*account), holds: make(map[HoldID]*hold),
+		accounts: make(map[AccountID]*account), holds: make(map[HoldID]*hold), scopes: make(map[string]*ScopeHolds),
 		closed: closedRing{max: or(o.ClosedMax, 16_384), ids: make(map[HoldID]struct{})},
 	}
 	if m.now == nil {
@@ -125,7 +134,7 @@ func (m *Memory) Hold(ctx context.Context, id HoldID, chain []AccountID, amount 
 	}
 	for _, a := range h.chain[:h.n] {
 		a.held += amount
-		a.open++
+		a.holds.Open++
 	}
 	h.id, h.amount, h.expires = id, amount, expires
 	m.holds[id] = h
@@ -197,7 +206,7 @@ func (m *Memory) close(h *hold, actual catalog.Nanodollars, now time.Time) {
 	for _, a := range h.chain[:h.n] {
 		a.roll(now)
 		a.held -= h.amount
-		a.open--
+		a.holds.Open--
 		// A sum that does not fit stays at the largest amount: the account is shut, and nothing wraps around.
 		a.settled += min(actual, math.MaxInt64-a.settled-a.held)
 		a.excess += min(max(0, actual-h.amount), math.MaxInt64-a.excess)
@@ -225,7 +234,7 @@ func (m *Memory) SetLimit(_ context.Context, id AccountID, l Limit) error {
 		if len(m.accounts) >= m.accountsMax {
 			return fmt.Errorf("ledger: limiting %s: %w", id, ErrFull)
 		}
-		a = &account{id: id}
+		a = &account{id: id, holds: m.scope(id.Scope())}
 		m.accounts[id] = a
 	}
 	a.roll(now)
@@ -275,18 +284,39 @@ func (m *Memory) expireSome(now time.Time) int {
 		if len(m.expiring) == 0 || m.expiring[0].expires.After(now) {
 			return n
 		}
-		m.close(m.expiring[0], m.expiring[0].amount, now)
+		h := m.expiring[0]
+		for _, a := range h.chain[:h.n] {
+			a.holds.Leaked++
+		}
+		m.close(h, h.amount, now)
 	}
 	return expireBatch
 }
 
-// Open counts the open holds on each scope, for the metric.
-func (m *Memory) Open() map[string]int {
+// scope finds the count of a scope; there are seven.
+func (m *Memory) scope(name string) *ScopeHolds {
+	if m.scopes[name] == nil {
+		m.scopes[name] = &ScopeHolds{}
+	}
+	return m.scopes[name]
+}
+
+// Holds counts the holds on each scope, for the metrics.
+func (m *Memory) Holds() map[string]ScopeHolds {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	all := make(map[string]ScopeHolds, len(m.scopes))
+	for scope, n := range m.scopes {
+		all[scope] = *n
+	}
+	return all
+}
+
+// Open counts the open holds on each scope.
+func (m *Memory) Open() map[string]int {
 	open := make(map[string]int)
-	for id, a := range m.accounts {
-		open[id.Scope()] += a.open
+	for scope, n := range m.Holds() {
+		open[scope] = n.Open
 	}
 	return open
 }

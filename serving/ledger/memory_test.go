@@ -175,3 +175,38 @@ func BenchmarkHold64(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)/2].Nanoseconds()), "p50-ns")
 	b.ReportMetric(float64(all[len(all)*99/100].Nanoseconds()), "p99-ns")
 }
+
+// Holds are counted by scope while they are open, and those that nobody ended for ever.
+func TestHoldsAreCounted(t *testing.T) {
+	m, err := ledger.NewMemory(ledger.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, now := context.Background(), time.Now()
+	chain := []ledger.AccountID{ledger.Account("key", "a", ledger.Total), ledger.Account("org", "b", ledger.Month)}
+	for _, id := range chain {
+		if err := m.SetLimit(ctx, id, ledger.Limit{Window: ledger.Total}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []ledger.HoldID{"ended", "forgotten", "open"} {
+		expires := now.Add(time.Hour)
+		if id == "forgotten" {
+			expires = now
+		}
+		if err := m.Hold(ctx, id, chain, 5, expires); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Settle(ctx, "ended", 5); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := m.Expire(ctx, now.Add(time.Minute)); n != 1 || err != nil {
+		t.Fatalf("%d expired, %v", n, err)
+	}
+	for _, scope := range []string{"key", "org"} {
+		if got, want := m.Holds()[scope], (ledger.ScopeHolds{Open: 1, Leaked: 1}); got != want {
+			t.Errorf("%s: %+v, want %+v", scope, got, want)
+		}
+	}
+}

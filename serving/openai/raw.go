@@ -221,3 +221,13 @@ func (r *Request) Raw(name string) []byte {
 	}
 	return nil
 }
+
+// Sent is the value of a member that Decode does not read, as it was sent; nil where the request does not have it.
+func (r *Request) Sent(name string) []byte {
+	for _, m := range r.members {
+		if m.field == fOther && string(m.key.of(r.body)) == `"`+name+`"` {
+			return m.value.of(r.body)
+		}
+	}
+	return nil
+}

@@ -10,42 +10,79 @@ import (
 type Arm struct {
 	m               *Metrics
 	provider, model string
+	attempts        *family[string, prometheus.Counter]
+	decisions       *family[drawn, prometheus.Counter]
+	spent           *family[Tenant, *spent]
+	feedback        *family[string, prometheus.Observer]
 	duration, ttft  prometheus.Observer
+	perToken        prometheus.Observer
 	quality         prometheus.Observer
+	unpriced        prometheus.Counter
+}
+
+// Tenant is who is charged. Without tenant labels all are one.
+type Tenant struct{ Org, Team string }
+
+// drawn are the labels of a decision beside its arm.
+type drawn struct{ reason, strategy, version string }
+
+// spent is what one tenant used of an arm.
+type spent struct {
 	tokens          [5]prometheus.Counter
 	final, estimate prometheus.Counter
-	unpriced        prometheus.Counter
 }
 
 // Arm resolves the children of an arm: its provider, and the provider's name of the model. Call it for arms of the
 // catalog only, since every call with a new name makes new series.
 func (m *Metrics) Arm(provider, model string) *Arm {
-	a := &Arm{
+	name := provider + "/" + model
+	return &Arm{
 		m: m, provider: provider, model: model,
+		attempts: newFamily(func(outcome string) prometheus.Counter { return m.upstream.WithLabelValues(provider, model, outcome) }),
+		decisions: newFamily(func(d drawn) prometheus.Counter {
+			return m.decisions.WithLabelValues(name, d.reason, d.strategy, d.version)
+		}),
+		spent:    newFamily(func(t Tenant) *spent { return m.spentBy(provider, model, t) }),
+		feedback: newFamily(func(source string) prometheus.Observer { return m.feedback.WithLabelValues(name, source) }),
 		duration: m.upstreamS.WithLabelValues(provider, model), ttft: m.ttft.WithLabelValues(provider, model),
-		quality: m.quality.WithLabelValues(provider + "/" + model),
-		final:   m.cost.WithLabelValues(provider, model, "final"), estimate: m.cost.WithLabelValues(provider, model, "estimated"),
+		perToken: m.perToken.WithLabelValues(provider, model), quality: m.quality.WithLabelValues(name),
 		unpriced: m.unpriced.WithLabelValues(provider, model),
 	}
+}
+
+func (m *Metrics) spentBy(provider, model string, t Tenant) *spent {
+	labels := func(more string) []string { return m.labels(t, provider, model, more) }
+	s := &spent{final: m.cost.WithLabelValues(labels("final")...), estimate: m.cost.WithLabelValues(labels("estimated")...)}
 	for i, kind := range []string{"input", "output", "cache_read", "cache_write", "reasoning"} {
-		a.tokens[i] = m.tokens.WithLabelValues(provider, model, kind)
+		s.tokens[i] = m.tokens.WithLabelValues(labels(kind)...)
 	}
-	return a
+	return s
+}
+
+// of finds what a tenant used.
+func (a *Arm) of(t Tenant) *spent {
+	if !a.m.tenants {
+		t = Tenant{}
+	}
+	return a.spent.of(t)
 }
 
 // Attempted counts an attempt; outcome is the attempt's ("completed", "timeout", …). A first token time of zero means
 // that no content arrived.
 func (a *Arm) Attempted(outcome string, took, firstToken time.Duration) {
-	a.m.upstream.WithLabelValues(a.provider, a.model, outcome).Inc()
+	a.attempts.of(outcome).Inc()
 	a.duration.Observe(took.Seconds())
 	if firstToken > 0 {
 		a.ttft.Observe(firstToken.Seconds())
 	}
 }
 
+// Streamed records the pace of a stream after its first content.
+func (a *Arm) Streamed(perToken time.Duration) { a.perToken.Observe(perToken.Seconds()) }
+
 // Drawn counts a decision for this arm and the quality that was expected of it.
 func (a *Arm) Drawn(reason, strategy, routerVersion string, quality float64) {
-	a.m.decisions.WithLabelValues(a.provider+"/"+a.model, reason, strategy, routerVersion).Inc()
+	a.decisions.of(drawn{reason, strategy, a.m.versions.label(routerVersion)}).Inc()
 	a.quality.Observe(quality)
 }
 
@@ -55,21 +92,43 @@ type Tokens struct {
 }
 
 // Used counts tokens.
-func (a *Arm) Used(t Tokens) {
+func (a *Arm) Used(t Tokens, by Tenant) {
+	counters := &a.of(by).tokens
 	for i, n := range [...]int64{t.Input, t.Output, t.CacheRead, t.CacheWrite, t.Reasoning} {
 		if n > 0 {
-			a.tokens[i].Add(float64(n))
+			counters[i].Add(float64(n))
 		}
 	}
 }
 
 // Charged counts a settled cost; estimated says that the provider did not tell and we reckoned.
-func (a *Arm) Charged(nanodollars int64, estimated bool) {
+func (a *Arm) Charged(nanodollars int64, estimated bool, to Tenant) {
 	if estimated {
-		a.estimate.Add(dollars(nanodollars))
+		a.of(to).estimate.Add(dollars(nanodollars))
 		return
 	}
-	a.final.Add(dollars(nanodollars))
+	a.of(to).final.Add(dollars(nanodollars))
+}
+
+// Estimated counts a usage that the provider did not tell.
+func (a *Arm) Estimated(cause Cause) { a.m.estimated.of(estimate{a.provider, cause}).Inc() }
+
+// Cause is why a usage is an estimate.
+type Cause string
+
+// The causes: the answer came without a usage, it broke off, the client left it, the server did, or the attempt failed and may
+// have been billed.
+const (
+	NotTold       Cause = "not_told"
+	BrokenOff     Cause = "broken_off"
+	ClientLeft    Cause = "client_gone"
+	Drained       Cause = "drained"
+	FailedAttempt Cause = "failed_attempt"
+)
+
+type estimate struct {
+	provider string
+	cause    Cause
 }
 
 // Unpriced counts a request that was served without a known price.
@@ -83,47 +142,5 @@ func (a *Arm) Scored(source string, score float64) {
 	default:
 		source = "other"
 	}
-	a.m.feedback.WithLabelValues(a.provider+"/"+a.model, source).Observe(score)
-}
-
-// WatchHolds registers the gauge of open holds. The function is asked at every scrape and returns the open holds of
-// WatchHolds shows how many holds are open, by scope, whenever somebody looks.
-func (m *Metrics) WatchHolds(open func() map[string]int) {
-	m.watch("budget_holds", "Open holds.", "scope", func() map[string]float64 {
-		out := map[string]float64{}
-		for scope, n := range open() {
-			out[scope] = float64(n)
-		}
-		return out
-	})
-}
-
-// WatchPriceAges shows the age of each provider's oldest price in seconds, whenever somebody looks.
-func (m *Metrics) WatchPriceAges(ages func() map[string]float64) {
-	m.watch("price_age_seconds", "Age of the oldest price that is served.", "provider", ages)
-}
-
-// WatchBadKeys shows how many keys each provider refuses, whenever somebody looks.
-func (m *Metrics) WatchBadKeys(bad func() map[string]float64) {
-	m.watch("bad_keys", "Keys that the provider refuses.", "provider", bad)
-}
-
-func (m *Metrics) watch(name, help, label string, read func() map[string]float64) {
-	m.registry.MustRegister(&watched{read: read, desc: prometheus.NewDesc("tradewind_"+name, help, []string{label}, nil)})
-}
-
-// watched is a gauge that is asked for its values when it is collected.
-type watched struct {
-	read func() map[string]float64
-	desc *prometheus.Desc
-}
-
-// Describe implements prometheus.Collector.
-func (w *watched) Describe(ch chan<- *prometheus.Desc) { ch <- w.desc }
-
-// Collect implements prometheus.Collector.
-func (w *watched) Collect(ch chan<- prometheus.Metric) {
-	for label, v := range w.read() {
-		ch <- prometheus.MustNewConstMetric(w.desc, prometheus.GaugeValue, v, label)
-	}
+	a.feedback.of(source).Observe(score)
 }

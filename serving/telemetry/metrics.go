@@ -3,7 +3,9 @@ package telemetry
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,12 +20,17 @@ var (
 	overheadBuckets = []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3}
 	decisionBuckets = []float64{5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 5e-3, 25e-3}
 	shareBuckets    = []float64{.1, .2, .3, .4, .5, .6, .7, .8, .9, .95, 1}
+	regretBuckets   = []float64{0, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
+	tokenBuckets    = []float64{.001, .0025, .005, .01, .025, .05, .075, .1, .15, .25, .5, 1}
 )
 
 // Metrics is every metric that serving feeds. Its methods may be called from any goroutine. Labels come from bounded
 // sets only: an arm's children are made by Arm, which is for arms of the catalog and never for a name that a client sent.
 type Metrics struct {
 	registry *prometheus.Registry
+	// tenants says that what is asked and spent is told apart by organization and team.
+	tenants  bool
+	versions versions
 
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
@@ -32,13 +39,20 @@ type Metrics struct {
 	upstream   *prometheus.CounterVec
 	upstreamS  *prometheus.HistogramVec
 	ttft       *prometheus.HistogramVec
+	perToken   *prometheus.HistogramVec
 	answers    [3]prometheus.Counter
-	failovers  *prometheus.CounterVec
+	failovers  *family[failure, prometheus.Counter]
+	retries    *family[failure, prometheus.Counter]
 	switches   *prometheus.CounterVec
 	hedges     *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	decisionS  prometheus.Histogram
-	filtered   *prometheus.CounterVec
+	filtered   *family[string, prometheus.Counter]
+	regret     *family[string, prometheus.Observer]
+	verdicts   *family[verdict, prometheus.Counter]
+	explored   prometheus.Counter
+	routerCost prometheus.Counter
+	estimated  *family[estimate, prometheus.Counter]
 	quality    *prometheus.HistogramVec
 	feedback   *prometheus.HistogramVec
 	reference  prometheus.Counter
@@ -57,11 +71,17 @@ type Metrics struct {
 
 // NewMetrics registers the metrics with reg, or with a registry of its own where reg is nil. It panics where reg
 // already holds them.
-func NewMetrics(reg *prometheus.Registry) *Metrics {
+func NewMetrics(reg *prometheus.Registry) *Metrics { return newMetrics(reg, false) }
+
+// NewTenantMetrics is NewMetrics with the labels org and team on requests, tokens and costs, and scope_id on budgets: as many
+// more series as there are teams.
+func NewTenantMetrics(reg *prometheus.Registry) *Metrics { return newMetrics(reg, true) }
+
+func newMetrics(reg *prometheus.Registry, tenants bool) *Metrics {
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	m := &Metrics{registry: reg}
+	m := &Metrics{registry: reg, tenants: tenants}
 	m.registerRequests()
 	m.registerRouting()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -69,23 +89,27 @@ func NewMetrics(reg *prometheus.Registry) *Metrics {
 }
 
 func (m *Metrics) registerRequests() {
-	m.requests = m.counters("requests_total", "Requests answered.", "surface", "status_class", "code", "strategy")
+	m.requests = m.counters("requests_total", "Requests answered.", m.names("surface", "status_class", "code", "strategy")...)
 	m.duration = m.histograms("request_duration_seconds", "Whole requests, as the client saw them.", requestBuckets, "surface", "stream")
 	m.overhead = m.histograms("overhead_seconds", "Our own part of a request, without upstream.", overheadBuckets, "surface")
 	m.inFlight = m.gauges("requests_in_flight", "Requests being answered.", "surface")
 	m.upstream = m.counters("upstream_requests_total", "Attempts at an arm.", "provider", "model", "outcome")
 	m.upstreamS = m.histograms("upstream_duration_seconds", "Whole attempts.", requestBuckets, "provider", "model")
 	m.ttft = m.histograms("time_to_first_token_seconds", "From dispatch to the first content.", requestBuckets, "provider", "model")
+	m.perToken = m.histograms("time_per_output_token_seconds", "Pace of streams after the first content.", tokenBuckets, "provider", "model")
 	answers := m.counters("answers_total", "Requests that reached a provider, by how they were answered.", "how")
 	for how := range m.answers {
 		m.answers[how] = answers.WithLabelValues(Answer(how).String())
 	}
-	m.failovers = m.counters("failovers_total", "Attempts given up for another arm.", "provider", "error_class")
+	m.failovers = m.failures("failovers_total", "Attempts given up for another arm.")
+	m.retries = m.failures("retries_total", "Attempts made again at the same arm.")
 	m.switches = m.counters("key_switches_total", "Calls that went on with another key of the same provider.", "provider", "error_class")
 	m.hedges = m.counters("hedges_total", "Second calls beside one that was slow to begin, by whether they answered.", "provider", "result")
-	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", "provider", "model", "kind")
-	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", "provider", "model", "status")
+	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", m.names("provider", "model", "kind")...)
+	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", m.names("provider", "model", "status")...)
 	m.unpriced = m.counters("unpriced_requests_total", "Requests served by an arm without a price.", "provider", "model")
+	estimated := m.counters("usage_estimated_total", "Usages that the provider did not tell, by why.", "provider", "cause")
+	m.estimated = newFamily(func(e estimate) prometheus.Counter { return estimated.WithLabelValues(e.provider, string(e.cause)) })
 	m.rejections = m.counters("budget_rejections_total", "Requests refused for want of budget.", "reason")
 }
 
@@ -93,7 +117,15 @@ func (m *Metrics) registerRouting() {
 	m.decisions = m.counters("decisions_total", "Decisions by the arm drawn.", "model", "reason", "strategy", "router_version")
 	decision := m.histograms("decision_duration_seconds", "Features, estimates, constraints and the draw.", decisionBuckets)
 	m.decisionS = decision.WithLabelValues().(prometheus.Histogram)
-	m.filtered = m.counters("candidates_filtered_total", "Candidates out of the running.", "filter")
+	filtered := m.counters("candidates_filtered_total", "Candidates out of the running.", "filter")
+	m.filtered = newFamily(func(f string) prometheus.Counter { return filtered.WithLabelValues(f) })
+	regret := m.histograms("estimated_regret", "Best estimate among the eligible less that of the arm drawn.", regretBuckets, "strategy")
+	m.regret = newFamily(func(s string) prometheus.Observer { return regret.WithLabelValues(s) })
+	verdicts := m.counters("gate_verdicts_total", "What gates said of answers.", "gate", "verdict")
+	m.verdicts = newFamily(func(v verdict) prometheus.Counter { return verdicts.WithLabelValues(v.gate, v.verdict) })
+	m.explored = m.counters("exploration_spend_usd_total", "Settled cost in US dollars of the requests that explored.").WithLabelValues()
+	m.routerCost = m.counters("router_cost_usd_total",
+		"Settled cost in US dollars of all attempts but those that answered: failures, hedges, answers that gates rejected.").WithLabelValues()
 	m.quality = m.histograms("predicted_quality", "Estimated quality of the arm drawn.", shareBuckets, "model")
 	m.feedback = m.histograms("feedback_score", "Scores that came back.", shareBuckets, "model", "source")
 	m.reference = m.counters("reference_cost_usd_total",
@@ -126,6 +158,30 @@ func (m *Metrics) histograms(name, help string, buckets []float64, labels ...str
 	return v
 }
 
+func (m *Metrics) failures(name, help string) *family[failure, prometheus.Counter] {
+	v := m.counters(name, help, "provider", "error_class")
+	return newFamily(func(f failure) prometheus.Counter { return v.WithLabelValues(f.provider, f.class) })
+}
+
+type failure struct{ provider, class string }
+
+type verdict struct{ gate, verdict string }
+
+// names adds the labels of a tenant where they are wanted, and labels their values.
+func (m *Metrics) names(labels ...string) []string {
+	if m.tenants {
+		return append(labels, "org", "team")
+	}
+	return labels
+}
+
+func (m *Metrics) labels(t Tenant, values ...string) []string {
+	if m.tenants {
+		return append(values, t.Org, t.Team)
+	}
+	return values
+}
+
 // Handler serves the metrics in Prometheus' text form.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
@@ -134,7 +190,7 @@ func (m *Metrics) Handler() http.Handler {
 // Surface holds the children of one API surface ("chat", "messages", …). Make it once, at start.
 type Surface struct {
 	m            *Metrics
-	name         string
+	requests     *family[answered, prometheus.Counter]
 	inFlight     prometheus.Gauge
 	overhead     prometheus.Observer
 	whole, parts prometheus.Observer
@@ -143,7 +199,10 @@ type Surface struct {
 // Surface resolves the children of a surface.
 func (m *Metrics) Surface(name string) *Surface {
 	return &Surface{
-		m: m, name: name, inFlight: m.inFlight.WithLabelValues(name), overhead: m.overhead.WithLabelValues(name),
+		requests: newFamily(func(a answered) prometheus.Counter {
+			return m.requests.WithLabelValues(m.labels(a.by, name, a.class, a.code, a.strategy)...)
+		}),
+		m: m, inFlight: m.inFlight.WithLabelValues(name), overhead: m.overhead.WithLabelValues(name),
 		whole: m.duration.WithLabelValues(name, "false"), parts: m.duration.WithLabelValues(name, "true"),
 	}
 }
@@ -160,12 +219,22 @@ type Done struct {
 	Stream   bool
 	Duration time.Duration
 	Overhead time.Duration
+	By       Tenant
+}
+
+// answered are the labels of a request beside its surface.
+type answered struct {
+	class, code, strategy string
+	by                    Tenant
 }
 
 // End counts a request out.
 func (s *Surface) End(d Done) {
 	s.inFlight.Dec()
-	s.m.requests.WithLabelValues(s.name, statusClass(d.Status), d.Code, d.Strategy).Inc()
+	if !s.m.tenants {
+		d.By = Tenant{}
+	}
+	s.requests.of(answered{statusClass(d.Status), d.Code, d.Strategy, d.By}).Inc()
 	if d.Stream {
 		s.parts.Observe(d.Duration.Seconds())
 	} else {
@@ -216,7 +285,12 @@ func (m *Metrics) Answered(how Answer) { m.answers[how].Inc() }
 
 // FailedOver counts an attempt at provider that was given up for another arm. The class is one of the failover table's.
 func (m *Metrics) FailedOver(provider, errorClass string) {
-	m.failovers.WithLabelValues(provider, errorClass).Inc()
+	m.failovers.of(failure{provider, errorClass}).Inc()
+}
+
+// Retried counts an attempt that was made again at the same arm.
+func (m *Metrics) Retried(provider, errorClass string) {
+	m.retries.of(failure{provider, errorClass}).Inc()
 }
 
 // KeySwitched counts a call that went on with another key of the provider.
@@ -240,7 +314,19 @@ func (m *Metrics) Hedged(provider string, r HedgeResult) {
 }
 
 // Filtered counts n candidates that a filter took out.
-func (m *Metrics) Filtered(filter string, n int) { m.filtered.WithLabelValues(filter).Add(float64(n)) }
+func (m *Metrics) Filtered(filter string, n int) { m.filtered.of(filter).Add(float64(n)) }
+
+// Regretted records by how much the best estimate among the eligible arms lies above that of the arm drawn.
+func (m *Metrics) Regretted(strategy string, by float64) { m.regret.of(strategy).Observe(by) }
+
+// Judged counts what a gate said. Gates come from the configuration.
+func (m *Metrics) Judged(gate, said string) { m.verdicts.of(verdict{gate, said}).Inc() }
+
+// Explored counts what a request cost that explored.
+func (m *Metrics) Explored(nanodollars int64) { m.explored.Add(dollars(nanodollars)) }
+
+// RouterCost counts what a request cost beside the attempt that answered.
+func (m *Metrics) RouterCost(nanodollars int64) { m.routerCost.Add(dollars(nanodollars)) }
 
 // Decided records one decision's time and the reference cost of its request in nanodollars.
 func (m *Metrics) Decided(took time.Duration, referenceNanodollars int64) {
@@ -256,6 +342,7 @@ func (m *Metrics) SegmentWritten() { m.segments.Inc() }
 
 // SetRouter names the artifact of a stage ("live", "canary", "shadow") in place of the one before.
 func (m *Metrics) SetRouter(version, stage string) {
+	m.versions.add(version)
 	m.router.DeletePartialMatch(prometheus.Labels{"stage": stage})
 	m.router.WithLabelValues(version, stage).Set(1)
 }
@@ -297,3 +384,33 @@ func (m *Metrics) SetBuild(version string) {
 // dollars turns nanodollars into what a chart shows; books never see it. Counters do not go down, so less than nothing
 // is nothing.
 func dollars(nano int64) float64 { return float64(max(nano, 0)) / 1e9 }
+
+// versionsMax bounds the artifacts that decisions are counted by. A process may see a new one every hour for a year.
+const versionsMax = 16
+
+// versions are the artifacts that were in service.
+type versions struct{ named atomic.Pointer[[]string] }
+
+func (v *versions) all() []string {
+	if p := v.named.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// add is for one goroutine at a time.
+func (v *versions) add(version string) {
+	named := v.all()
+	if len(named) < versionsMax && !slices.Contains(named, version) {
+		named = append(slices.Clone(named), version)
+		v.named.Store(&named)
+	}
+}
+
+// label is a version's, or "later" where too many came before it.
+func (v *versions) label(version string) string {
+	if version == "" || slices.Contains(v.all(), version) {
+		return version
+	}
+	return "later"
+}

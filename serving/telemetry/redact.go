@@ -95,6 +95,9 @@ func NewHandler(inner slog.Handler, secrets ...Secret) *Handler {
 // SetSecrets replaces the secrets that are known from now on, in every handler that was made of this one.
 func (h *Handler) SetSecrets(secrets ...Secret) { h.redactor.Store(NewRedactor(secrets...)) }
 
+// Redact returns s without the secrets that are known now.
+func (h *Handler) Redact(s string) string { return h.redactor.Load().Redact(s) }
+
 // Enabled asks the inner handler.
 func (h *Handler) Enabled(ctx context.Context, l slog.Level) bool { return h.inner.Enabled(ctx, l) }
 

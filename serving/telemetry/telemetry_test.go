@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,13 +182,14 @@ func TestMetrics(t *testing.T) {
 	s.Begin()
 	s.Begin()
 	s.End(Done{Status: 429, Code: "insufficient_quota", Strategy: "balanced", Stream: true, Duration: time.Second, Overhead: time.Millisecond})
+	m.SetRouter("tw1-0", "live")
 	a := m.Arm("openai", "gpt-x")
 	a.Attempted("completed", 2*time.Second, time.Second)
 	a.Attempted("timeout", time.Second, 0)
 	a.Drawn("predicted", "balanced", "tw1-0", 0.75)
-	a.Used(Tokens{Input: 10, Output: 5, Reasoning: 3})
-	a.Charged(1_500_000_000, false)
-	a.Charged(-5, true)
+	a.Used(Tokens{Input: 10, Output: 5, Reasoning: 3}, Tenant{})
+	a.Charged(1_500_000_000, false, Tenant{})
+	a.Charged(-5, true, Tenant{})
 	a.Unpriced()
 	a.Scored("user", 1)
 	a.Scored("whatever a client writes", 0)
@@ -196,11 +199,10 @@ func TestMetrics(t *testing.T) {
 	m.Decided(30*time.Microsecond, 2_000_000_000)
 	m.BudgetRejected("budget_exceeded_key")
 	m.SegmentWritten()
-	m.SetRouter("tw1-0", "live")
 	m.SetRouter("tw1-1", "live")
 	m.RouterTaken()
 	m.SetBuild("v0")
-	m.WatchHolds(func() map[string]int { return map[string]int{"key": 4} })
+	m.WatchHolds(func() map[string]Holds { return map[string]Holds{"key": {Open: 4, Leaked: 1}} })
 
 	rec := httptest.NewRecorder()
 	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
@@ -245,9 +247,50 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// A process that lives long sees many artifacts; only the first of them are told apart.
+func TestVersionsAreBounded(t *testing.T) {
+	m := NewMetrics(nil)
+	a := m.Arm("openai", "gpt-x")
+	for i := range 3 * versionsMax {
+		v := fmt.Sprint("tw1-", i)
+		m.SetRouter(v, "live")
+		a.Drawn("predicted", "balanced", v, 0.5)
+	}
+	a.Drawn("predicted", "balanced", "tw1-0", 0.5) // rolled back to
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	body := rec.Body.String()
+	if got, want := strings.Count(body, "\ntradewind_decisions_total{"), versionsMax+1; got != want {
+		t.Errorf("%d versions are told apart, want %d", got, want)
+	}
+	for _, want := range []string{`router_version="tw1-0",strategy="balanced"} 2`, fmt.Sprintf(`router_version="later",strategy="balanced"} %d`, 2*versionsMax)} {
+		if !strings.Contains(body, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+}
+
+// Children are found without an allocation, and made once however many ask for them at the same time.
+func TestFamily(t *testing.T) {
+	var made atomic.Int64
+	f := newFamily(func(k verdict) *int { made.Add(1); return new(int) })
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() { f.of(verdict{fmt.Sprint(i % 8), "x"}) })
+	}
+	wg.Wait()
+	if made.Load() != 8 || f.of(verdict{"1", "x"}) == f.of(verdict{"2", "x"}) {
+		t.Errorf("%d children were made, want 8", made.Load())
+	}
+	if n := testing.AllocsPerRun(100, func() { f.of(verdict{"3", "x"}) }); n != 0 {
+		t.Errorf("%v allocations a look-up", n)
+	}
+}
+
 // BenchmarkRequest is every metric of one ordinary request.
 func BenchmarkRequest(b *testing.B) {
 	m := NewMetrics(nil)
+	m.SetRouter("tw1-0", "live")
 	s, a := m.Surface("chat"), m.Arm("openai", "gpt-x")
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -256,8 +299,8 @@ func BenchmarkRequest(b *testing.B) {
 			m.Decided(30*time.Microsecond, 1000)
 			a.Drawn("predicted", "balanced", "tw1-0", 0.75)
 			a.Attempted("completed", time.Second, time.Second)
-			a.Used(Tokens{Input: 10, Output: 5})
-			a.Charged(1500, false)
+			a.Used(Tokens{Input: 10, Output: 5}, Tenant{})
+			a.Charged(1500, false, Tenant{})
 			m.Answered(FirstTry)
 			s.End(Done{Status: 200, Strategy: "balanced", Duration: time.Second, Overhead: time.Millisecond})
 		}
