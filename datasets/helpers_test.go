@@ -163,7 +163,7 @@ func genCase(t *rapid.T) policy.Case {
 		FloorReference: rapid.Bool().Draw(t, "fr"), Session: policy.Session{SwitchUSD: abs(), Lambda: abs(), Margin: abs()},
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "paces") {
-		c.Paces = append(c.Paces, policy.Pace{Level: rapid.StringN(0, 4, -1).Draw(t, "level"), Lambda: genFinite(t), Pressure: genFinite(t)})
+		c.Paces = append(c.Paces, policy.Pace{Level: rapid.SampledFrom([]string{"key", "team", "org", "all"}).Draw(t, "level"), Lambda: genFinite(t), Pressure: genFinite(t)})
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "candidates") {
 		c.Candidates = append(c.Candidates, policy.Candidate{

@@ -74,34 +74,7 @@ func TestReplayGivesTheSame(t *testing.T) {
 			t.Errorf("no arm was filtered by %s: %v", want, filters)
 		}
 	}
-	pressed := 0
-	check := func(where string) {
-		t.Helper()
-		for _, id := range rounds {
-			if got := w.do("GET", "/v1/decisions/"+string(id), "").wantOK().body; got != shown[id] {
-				t.Fatalf("%s: decision\n%s\nwas shown as\n%s", where, got, shown[id])
-			}
-			var was, is serving.Explanation
-			for _, body := range []string{"", "{}", `{"strategy":%q}`, `{"policy":%q}`} {
-				unmarshal(t, shown[id], &was)
-				if strings.Contains(body, "%") {
-					body = fmt.Sprintf(body, map[bool]string{true: was.Strategy, false: was.RouterVersion}[strings.Contains(body, "strategy")])
-				}
-				is = serving.Explanation{}
-				unmarshal(t, w.do("POST", "/v1/decisions/"+string(id)+"/replay", body).wantOK().body, &is)
-				if !is.DryRun || is.Served != nil || is.Weights != was.Weights || !slices.EqualFunc(is.Candidates, was.Candidates, sameCandidate) {
-					t.Fatalf("%s: replay with %s\n%+v\nwant\n%+v", where, body, is, was)
-				}
-				if !strings.Contains(body, "strategy") && (is.Action != was.Action || is.Propensity != was.Propensity || is.Explored != was.Explored || is.Sentence == "") {
-					t.Fatalf("%s: replay with %s: %s with %v, was %s with %v", where, body, is.Action, is.Propensity, was.Action, was.Propensity)
-				}
-			}
-			if was.BudgetPressure != nil {
-				pressed++
-			}
-		}
-	}
-	check("from the journal")
+	pressed := replaysTheSame(w, "from the journal", rounds, shown)
 	sealer := &serving.Sealer{Journal: w.journal, Log: sealed, Logger: slog.New(slog.DiscardHandler)}
 	if err := sealer.Seal(context.Background()); err != nil {
 		t.Fatal(err)
@@ -111,10 +84,37 @@ func TestReplayGivesTheSame(t *testing.T) {
 	})
 	w.Gateway, w.handler = again.Gateway, again.handler                                         // a process that has seen none of it
 	rounds = slices.DeleteFunc(rounds, func(datasets.RoundID) bool { return rng.IntN(10) > 0 }) // it takes a while
-	check("from the sealed log")
+	replaysTheSame(w, "from the sealed log", rounds, shown)
 	if pressed == 0 {
 		t.Error("no round was under the pressure of a cost target")
 	}
+}
+
+// replaysTheSame shows and replays rounds, and counts those that were under the pressure of a cost target.
+func replaysTheSame(w *world, where string, rounds []datasets.RoundID, shown map[datasets.RoundID]string) (pressed int) {
+	w.Helper()
+	for _, id := range rounds {
+		if got := w.do("GET", "/v1/decisions/"+string(id), "").wantOK().body; got != shown[id] {
+			w.Fatalf("%s: decision\n%s\nwas shown as\n%s", where, got, shown[id])
+		}
+		var was serving.Explanation
+		unmarshal(w, shown[id], &was)
+		for _, body := range []string{"", "{}", fmt.Sprintf(`{"strategy":%q}`, was.Strategy), fmt.Sprintf(`{"policy":%q}`, was.RouterVersion)} {
+			var is serving.Explanation
+			unmarshal(w, w.do("POST", "/v1/decisions/"+string(id)+"/replay", body).wantOK().body, &is)
+			if !is.DryRun || is.Served != nil || is.Weights != was.Weights || !slices.EqualFunc(is.Candidates, was.Candidates, sameCandidate) {
+				w.Fatalf("%s: replay with %s\n%+v\nwant\n%+v", where, body, is, was)
+			}
+			drawn := !strings.Contains(body, "strategy") // else it is the best that is shown
+			if drawn && (is.Action != was.Action || is.Propensity != was.Propensity || is.Explored != was.Explored || is.Reason != was.Reason || is.Sentence == "") {
+				w.Fatalf("%s: replay with %s: %s with %v, was %s with %v", where, body, is.Action, is.Propensity, was.Action, was.Propensity)
+			}
+		}
+		if was.BudgetPressure != nil {
+			pressed++
+		}
+	}
+	return pressed
 }
 
 func unmarshal(t testing.TB, text string, v any) {
