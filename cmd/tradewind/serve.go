@@ -186,11 +186,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	metrics.ConfigReloaded(true)
 	watchAll(metrics, current, books, sealer)
 	srv := &server{export: export, gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
-	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
-	if m.Self != "" {
-		child := &aside.Parent{Path: m.Self, Args: []string{"tradewind", asideCommand}, Logger: log}
-		sealer.Prepare, srv.keeper.Merge = child.Seal, child.Merge
-	}
+	srv.keep(m, c)
 	if registry != nil {
 		w := &routerWatch{current: current, metrics: metrics, log: log, every: m.PollEvery}
 		if trained != nil {
@@ -207,6 +203,15 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return srv, intro, nil
+}
+
+// keep has the log kept, and the heavy part of that and of sealing done by a child process where there may be one.
+func (s *server) keep(m *Main, c *config) {
+	s.keeper = &serving.Keeper{Log: s.sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: s.log}
+	if m.Self != "" {
+		child := &aside.Parent{Path: m.Self, Args: []string{"tradewind", asideCommand}, Logger: s.log}
+		s.sealer.Prepare, s.keeper.Merge = child.Seal, child.Merge
+	}
 }
 
 func newMetrics(c *config) *telemetry.Metrics {
