@@ -61,7 +61,10 @@ func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, h
 func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
 	u := openai.Upstream{Model: arm.Model(), Effort: arm.Effort, MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
-	if d == openai.Chat {
+	if r.surface.direct != nil {
+		u.MaxTokensField = "" // vendors that have another name for it in chat have none here
+	}
+	if d == openai.Chat || r.spoken == nil {
 		return r.wire.AppendUpstream(body, u)
 	}
 	return r.spoken.AppendUpstream(body, u)
@@ -87,12 +90,13 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 		return r.broke(a, err, event.Usage(), 0)
 	}
 	event.Data = bytes.Clone(event.Data) // next may reuse it
+	said := r.guessTokens(len(event.Data))
 	if _, err := r.next(a); err == nil {
-		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, event.Usage(), len(event.Data)/4)
+		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, event.Usage(), said)
 	} else if err != io.EOF {
-		return r.broke(a, err, event.Usage(), len(event.Data)/4)
+		return r.broke(a, err, event.Usage(), said)
 	}
-	return r.writeWhole(a.Served(), &event, r.conclude(a, event.Usage(), len(event.Data)/4))
+	return r.writeWhole(a.Served(), &event, r.conclude(a, event.Usage(), said))
 }
 
 // writeWhole sends an answer that is paid for.

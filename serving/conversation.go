@@ -32,8 +32,11 @@ type conversation struct {
 	state     session.State
 }
 
-// converse names the request's conversation.
+// converse names the request's conversation. What is passed through belongs to none.
 func (r *round) converse() {
+	if r.surface.direct != nil {
+		return
+	}
 	o, v := &r.wire.Tradewind, &r.talk
 	if v.named = o.Session != "" && !o.SessionShared; v.named {
 		v.id = session.Named(r.principal.KeyID, o.Session)
@@ -45,7 +48,7 @@ func (r *round) converse() {
 // recall marks the arm that the conversation is with. Which arm a concrete name gets is no choice, and so neither follows a
 // session nor moves it.
 func (r *round) recall(c *policy.Case) {
-	if c.Pinned >= 0 {
+	if !r.sits() {
 		return
 	}
 	t, v := &r.aim, &r.talk
@@ -79,7 +82,7 @@ func switchCost(a *catalog.Arm, cached, tokens int) float64 {
 }
 
 // sits reports whether the round's arm was chosen at all, so that a session may be with it.
-func (r *round) sits() bool { return r.decision.Case.Pinned < 0 }
+func (r *round) sits() bool { return r.decision.Case.Pinned < 0 && r.surface.direct == nil }
 
 // stay notes, once the decision is written, that its draw has fixed the arm of the conversation.
 func (r *round) stay() {

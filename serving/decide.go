@@ -30,6 +30,9 @@ func (r *round) propose() error {
 	}
 	d.Policy, d.Tags, d.Stream, d.InputTokens = cmp.Or(r.demands.Policy, policyName(r.traffic)), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
 
+	if r.surface.direct != nil {
+		d.Policy = directPolicy
+	}
 	r.strategy = cmp.Or(r.wire.Strategy(), r.dialed(), r.demands.Strategy, openai.StrategyBalanced)
 	d.Strategy = string(r.strategy)
 	c := &d.Case
@@ -99,6 +102,9 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 func (r *round) price(c *policy.Case) {
 	for i := range c.Candidates {
 		a, arm := &c.Candidates[i], &r.router.arms[i]
+		if r.surface.direct != nil { // nobody knows how long it will be: as long as it may
+			a.Prior, a.OutputTokens = true, float64(r.outputMax(arm))
+		}
 		if !a.Priced {
 			continue
 		}
@@ -128,6 +134,9 @@ func (r *round) time(c *policy.Case) {
 // outputMax is the cap on one answer's tokens: the arm's, the request's, and where that says nothing the default. It is
 // sent upstream too, otherwise it would bound nothing.
 func (r *round) outputMax(arm *catalog.Arm) int {
+	if arm.Mode == catalog.ModeEmbedding {
+		return 0
+	}
 	limit := r.wire.MaxTokens
 	if limit == 0 {
 		limit = r.g.o.OutputTokensMax
@@ -158,7 +167,9 @@ func (r *round) constraints(c *policy.Case) error {
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability
 	r.decision.Certified = want.certified && c.Pinned < 0
 	c.MeasuredFirst = r.wire.Target.Auto
-	c.QualityFloor = max(o.QualityFloor, p.Floor, q.Floor)
+	if r.surface.direct == nil { // elsewhere there is no choice that a floor could bound
+		c.QualityFloor = max(o.QualityFloor, p.Floor, q.Floor)
+	}
 	if o.Reference != "" {
 		i := r.lookup(catalog.ArmID(o.Reference))
 		if i < 0 {
@@ -171,7 +182,7 @@ func (r *round) constraints(c *policy.Case) error {
 	if c.Epsilon = r.live.Epsilon; q.Epsilon != nil {
 		c.Epsilon = *q.Epsilon
 	}
-	c.Explore = o.Explore.Or(true) && q.Explore && (p.Explore == nil || *p.Explore) && c.Pinned < 0 && !c.AvailabilityFirst
+	c.Explore = o.Explore.Or(true) && q.Explore && (p.Explore == nil || *p.Explore) && r.sits() && !c.AvailabilityFirst
 	if err := r.remaining(); err != nil || !r.limited() {
 		return err
 	}
@@ -229,6 +240,9 @@ func (r *round) target(c *policy.Case) error {
 		r.narrow(c, matches)
 		return nil
 	}
+	if err := r.oneModel(t.Name, matches); err != nil {
+		return err
+	}
 	// The same model at several providers: any of them, ordered by availability unless the request says otherwise.
 	if r.wire.Strategy() == openai.StrategyNone {
 		r.strategy = openai.StrategyAvailability
@@ -253,6 +267,9 @@ func (r *round) pinnable(c *policy.Case) error {
 // listed are the arms of the request's list of models, in its order; of a named model without a list, the fallbacks
 // that are configured.
 func (r *round) listed() (arms []int, err error) {
+	if r.surface.direct != nil {
+		return nil, nil
+	}
 	models := r.wire.Tradewind.Models
 	if t := r.aim; len(models) == 0 && !t.Auto {
 		models = r.live.Fallbacks[t.Name]
@@ -295,11 +312,14 @@ func (r *round) lookup(id catalog.ArmID) int {
 }
 
 func (r *round) unknownModel(param, name string) error {
+	if err := r.elsewhere(param, name); err != nil {
+		return err
+	}
 	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
 	e.Param = param
 	var near []string
 	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
-		if ok, _ := r.principal.Arm(id); ok && !r.demands.Barred(r.lookup(id)) && len(near) < 3 { // what the key may not use is not told
+		if !r.barred(id) && len(near) < 3 { // what the key may not use is not told
 			near = append(near, string(id))
 		}
 	}
@@ -344,7 +364,7 @@ func (r *round) noCandidate() error {
 		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
 	}
 	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
-		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", field)
+		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
 		e.Param = field
 	}
 	e.Extra = map[string]any{"filtered": all}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/rules"
@@ -35,6 +36,12 @@ func (r *round) demand() error {
 	return nil
 }
 
+// barred reports whether the key, or what the operator asks of the request, keeps a served arm from it.
+func (r *round) barred(id catalog.ArmID) bool {
+	ok, _ := r.principal.Arm(id)
+	return !ok || r.demands.Barred(slices.IndexFunc(r.live.Arms, func(a catalog.Arm) bool { return a.ID == id }))
+}
+
 // unpin gives the choice back to the router where a rule has pinned a model that cannot serve this request.
 func (r *round) unpin(c *policy.Case) bool {
 	if !r.pinned || c.Candidates[c.Pinned].Filter == policy.Eligible {
@@ -60,6 +67,6 @@ func (s *Settings) ruled() (*rules.Set, error) {
 	return rules.New(rules.Options{
 		Policies: s.Policies, Rules: s.Rules, Arms: s.Arms, Principals: s.Auth.Principals(),
 		Default: governance.Level{Place: []any{"routing"}, Strategy: string(s.Strategy), Policy: s.DefaultPolicy},
-		Serves:  func(name string) bool { return s.Aliases[name] != nil || len(s.Router.matching(name)) > 0 },
+		Serves:  s.chats,
 	})
 }

@@ -179,7 +179,7 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 			fmt.Fprintf(&s, ", which has answered %.0f %% of late to %.0f", 100*b.Availability, 100*a.Availability)
 		}
 	}
-	if a.Prior && d.Case.Pinned < 0 {
+	if a.Prior && d.Case.Pinned < 0 && d.Policy != directPolicy {
 		s.WriteString("; nobody has scored it here, so these are expectations of its tier and nothing is certified")
 	}
 	switch {

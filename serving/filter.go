@@ -20,7 +20,7 @@ var needs = [...]struct {
 // names an arm knows what it can do better than a catalog, so capabilities filter only where the router chooses.
 func (r *round) filter(i int) policy.Filter {
 	a := &r.router.arms[i]
-	if ok, _ := r.principal.Arm(a.ID); !ok || r.demands.Barred(i) {
+	if ok, _ := r.principal.Arm(a.ID); !ok || r.demands.Barred(r.router.place[i]) {
 		return policy.NotAllowed
 	}
 	if !r.wire.Tradewind.Allowed(a.ID) {
@@ -45,6 +45,9 @@ func (r *round) filter(i int) policy.Filter {
 // fits reports whether the estimated prompt and the answer asked for fit the arm's window. The margin is a tenth: the
 // count is another tokenizer's.
 func (r *round) fits(a *catalog.Arm) bool {
+	if r.surface.direct != nil { // each of its texts has a window of its own, and the vendor knows its tokens
+		return true
+	}
 	input := r.context.Tokens + r.context.Tokens/10
 	if a.MaxInputTokens > 0 && input > a.MaxInputTokens {
 		return false

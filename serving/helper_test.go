@@ -406,14 +406,29 @@ func (v *vendor) Stream(ctx context.Context, r *upstream.Request) (upstream.Stre
 		}
 	}
 	if s.events == nil && s.err == nil && s.stallAt == 0 && s.panicAt == 0 {
-		s.events = []string{whole("391", `{"prompt_tokens":7,"completion_tokens":3}`)}
-		if r.Stream {
+		switch {
+		case r.Dialect == openai.Embeddings:
+			s.events = []string{vectors}
+		case r.Dialect == openai.Completions && r.Stream:
+			s.events = []string{text("3"), text("91"), textFinish, textUsage, "[DONE]"}
+		case r.Dialect == openai.Completions:
+			s.events = []string{textWhole}
+		case r.Stream:
 			s.events = []string{delta("3"), delta("9"), delta("1"), finish, usageChunk, "[DONE]"}
+		default:
+			s.events = []string{whole("391", `{"prompt_tokens":7,"completion_tokens":3}`)}
 		}
 	}
 	s.ctx, s.stream = ctx, r.Stream
 	return s, nil
 }
+
+// Speaks and Lacks make it one of OpenAI's protocol.
+func (v *vendor) Speaks(d openai.Dialect) bool {
+	return d == openai.Chat || d == openai.Completions || d == openai.Embeddings
+}
+
+func (v *vendor) Lacks([]byte) string { return "" }
 
 func (v *vendor) play(f func(call int, r *upstream.Request) (*script, error)) {
 	v.mu.Lock()

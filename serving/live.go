@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -18,7 +19,7 @@ import (
 
 // Settings are what may be replaced while requests are served. Those without a remark are required.
 type Settings struct {
-	// Arms are what may be served, in catalog order.
+	// Arms are what may be served, in catalog order; those that are not for chat only by name.
 	Arms           []catalog.Arm
 	CatalogVersion string
 	// Router routes over Arms.
@@ -88,7 +89,7 @@ func (s *Settings) names() (wrong rules.Problems) {
 			problem("aliases", alias, "alias %q stands for no model", alias)
 		}
 		for _, m := range models {
-			if len(s.Router.matching(m)) > 0 {
+			if slices.ContainsFunc(s.Arms, func(a catalog.Arm) bool { return named(&a, m) }) {
 				continue
 			}
 			if s.Aliases[m] != nil { // which would be a circle sooner or later
@@ -100,12 +101,17 @@ func (s *Settings) names() (wrong rules.Problems) {
 	}
 	for name, models := range s.Fallbacks {
 		for _, m := range append([]string{name}, models...) {
-			if len(s.Router.matching(m)) == 0 && s.Aliases[m] == nil {
-				problem("fallbacks", name, "fallbacks of %q name %q, which is not served", name, m)
+			if !s.chats(m) {
+				problem("fallbacks", name, "fallbacks of %q name %q, which is not served in chat", name, m)
 			}
 		}
 	}
 	return wrong
+}
+
+// chats reports whether a name stands for an arm that is for chat.
+func (s *Settings) chats(name string) bool {
+	return len(s.Router.matching(name))+len(s.Router.matchingAll(s.Aliases[name])) > 0
 }
 
 // live is the settings in force, with what follows from them. A round keeps the one it began with to its end.
@@ -113,6 +119,8 @@ type live struct {
 	Settings
 	traffic *trafficWatch
 	meters  map[catalog.ArmID]*telemetry.Arm
+	// routers have the arms of each surface: Router, or a directory.
+	routers map[openai.Dialect]*Router
 	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
 	rules   *rules.Set
@@ -153,6 +161,12 @@ func (g *Gateway) Reload(ctx context.Context, s Settings) error {
 }
 
 func (g *Gateway) install(l *live) {
+	l.routers = make(map[openai.Dialect]*Router, len(g.surfaces))
+	for dialect, s := range g.surfaces {
+		if l.routers[dialect] = l.Router; s.direct != nil {
+			l.routers[dialect] = directory(l.Arms, s.direct.serves...)
+		}
+	}
 	before := g.live.Load()
 	if before != nil && before.traffic.setting == l.Traffic && before.traffic.router == l.Router.classifier {
 		l.traffic = before.traffic // new prices or keys are no reason to forget what the prompts were like

@@ -23,6 +23,9 @@ func (r *round) journalDecision() error {
 	if l := r.wire.Tradewind.Log; l != "" {
 		level = level.Strictest(governance.LogLevel(l))
 	}
+	if r.surface.direct != nil { // nothing is learned from it, so nothing of it is kept
+		level = governance.LogNone
+	}
 	if level != governance.LogNone {
 		r.features = r.context.AppendBinary(r.features[:0])
 		d.Features, d.SpecDigest = r.features, r.router.spec
@@ -37,11 +40,12 @@ func (r *round) journalDecision() error {
 	if err == nil {
 		r.recorded = true
 		r.stay()
-		reference := int64(0)
-		if i := d.Case.Fallback; i >= 0 {
-			if n, err := catalog.FromDollars(d.Case.Candidates[i].CostUSD); err == nil {
-				reference = int64(n)
-			}
+		reference, i := int64(0), d.Case.Fallback
+		if i < 0 { // there is no other that it could have been
+			i = r.lookup(d.Action)
+		}
+		if n, err := catalog.FromDollars(d.Case.Candidates[i].CostUSD); err == nil {
+			reference = int64(n)
 		}
 		r.g.o.Metrics.Decided(r.decided, reference)
 		return nil

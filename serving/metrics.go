@@ -63,6 +63,9 @@ func (r *round) countDraw(action int) {
 			best = max(best, c.Quality)
 		}
 	}
+	if r.surface.direct != nil { // nobody has decided
+		return
+	}
 	r.live.meters[d.Action].Drawn(string(d.Reason), d.Strategy, d.RouterVersion, chosen.Quality)
 	m.Regretted(d.Strategy, best-chosen.Quality)
 }

@@ -206,7 +206,7 @@ func (g *Gateway) aims(s *Settings, before *live) (map[*governance.Principal]*ai
 // pace asks the cost targets of the chain, and raises the price of a dollar where they ask for more than the strategy.
 func (r *round) pace(c *policy.Case) error {
 	a := r.live.aims[r.principal]
-	if a == nil || c.Pinned >= 0 {
+	if a == nil || !r.sits() {
 		return nil
 	}
 	now := r.g.o.Now()
@@ -234,10 +234,11 @@ type promised struct {
 	forecast float64
 }
 
-// spend tells the pacers of a round that was decided.
+// spend tells the pacers of a round that was decided. What is passed through is no round that they could steer; what it costs
+// is in the ledger's balance.
 func (r *round) spend(i int) {
 	a := r.live.aims[r.principal]
-	if a == nil || len(a.paced) == 0 {
+	if a == nil || len(a.paced) == 0 || r.surface.direct != nil {
 		return
 	}
 	var costs [paceLen]float64

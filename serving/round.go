@@ -115,7 +115,7 @@ func (g *Gateway) begin(s *served, w http.ResponseWriter, req *http.Request) *ro
 	r := g.rounds.Get().(*round)
 	r.g, r.surface, r.w, r.req, r.started = g, s, w, req, g.o.Now()
 	r.live = g.live.Load()
-	r.router, r.traffic = r.live.Router, r.live.traffic.inForce()
+	r.router, r.traffic = r.live.routers[s.dialect], r.live.traffic.inForce()
 	r.id = newRoundID(r.started)
 	r.requestID = requestID(req.Header.Get("X-Request-Id"), r.id)
 	r.status = http.StatusOK
@@ -314,7 +314,13 @@ func (r *round) decode() error {
 	if err := r.unsupported(); err != nil {
 		return err
 	}
-	return r.planGates()
+	if err := r.undirected(); err != nil {
+		return err
+	}
+	if err := r.planGates(); err != nil {
+		return err
+	}
+	return r.ungated()
 }
 
 // unsupported refuses what was asked for and cannot be done yet: a constraint must not be silently ignored.
@@ -373,6 +379,10 @@ func rateHead(h http.Header, requests, tokens quota.Meter) {
 func (r *round) extract() {
 	r.deciding = r.since()
 	r.decided = -r.deciding
+	if r.surface.direct != nil { // nobody looks at the text
+		r.context.Tokens = r.wire.InputEstimate()
+		return
+	}
 	r.router.extractor.Extract(&r.context, &r.wire.Prompt)
 }
 

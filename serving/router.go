@@ -17,7 +17,9 @@ import (
 // Without an artifact, and for an arm that the artifact never saw, the estimates are what the default router expects of
 // an arm of the declared tier: they promise nothing, and are marked by their error.
 type Router struct {
-	arms       []catalog.Arm
+	arms []catalog.Arm
+	// place[i] is where arms[i] stands among all that are served.
+	place      []int
 	index      map[catalog.ArmID]int
 	classifier *classifier.Classifier
 	extractor  *features.Extractor
@@ -41,19 +43,18 @@ const (
 	freshLambda = 1000
 )
 
-// NewRouter joins an artifact (nil on a fresh install) with the arms that are served.
+// NewRouter joins an artifact (nil on a fresh install) with the arms that are served. Those that are not for chat are left
+// out.
 func NewRouter(arms []catalog.Arm, c *classifier.Classifier) (*Router, error) {
-	if len(arms) == 0 {
-		return nil, fmt.Errorf("serving: no arm to route to")
+	r := directory(arms, catalog.ModeChat)
+	if len(r.arms) == 0 {
+		return nil, fmt.Errorf("serving: no arm for chat to route to")
 	}
-	r := &Router{
-		arms: arms, classifier: c, index: make(map[catalog.ArmID]int, len(arms)), at: make([]int, len(arms)), fallback: -1, tier: make([]int, len(arms)),
-	}
-	for i := range arms {
-		r.index[arms[i].ID] = i
+	r.classifier, r.at, r.tier = c, make([]int, len(r.arms)), make([]int, len(r.arms))
+	for i := range r.arms {
 		r.at[i] = -1
 		if c != nil {
-			r.at[i] = artifactIndex(c.Arms(), arms[i].ID)
+			r.at[i] = artifactIndex(c.Arms(), r.arms[i].ID)
 			if r.at[i] == c.Fallback() {
 				r.fallback = i
 			}
@@ -158,6 +159,9 @@ func (r *Router) Unmeasured() []catalog.ArmID {
 	return ids
 }
 
+// KnowsNone reports whether the artifact never saw any of the served arms.
+func (r *Router) KnowsNone() bool { return len(r.Unmeasured()) == len(r.arms) }
+
 // Fallback is the arm that serves where nothing better is proven.
 func (r *Router) Fallback() catalog.ArmID { return r.arms[r.fallback].ID }
 
@@ -167,6 +171,9 @@ type estimates struct{ own, standard policy.Estimates }
 // estimate fills the candidates' estimates from the features and returns the prompt's complexity. What decides is the
 // score for the traffic that is expected.
 func (r *Router) estimate(e *estimates, x *features.Context, traffic policy.Traffic, candidates []policy.Candidate) float64 {
+	if r.extractor == nil { // a directory
+		return 0
+	}
 	if r.classifier != nil {
 		r.classifier.Estimate(&e.own, x)
 	}

@@ -25,6 +25,8 @@ type surface struct {
 	fail      func(w http.ResponseWriter, e *openai.Error, requestID, decisionID string)
 	// headers are those of the client that a vendor of the dialect is handed.
 	headers []string
+	// direct says that whoever the client names is asked, in its own words; nil where the router has a say.
+	direct *direct
 }
 
 // source is an answer, event by event. It ends with io.EOF.
@@ -46,10 +48,7 @@ type writer interface {
 func surfaces() []*surface {
 	return []*surface{{
 		dialect: openai.Chat, path: "/v1/chat/completions", fail: openai.WriteError,
-		decode: func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
-			chat, err := openai.Decode(body, o)
-			return chat, nil, err
-		},
+		decode: plain(openai.Decode),
 		writer: func(r *round, served catalog.ArmID) writer {
 			w := &openai.StreamWriter{}
 			if w.Served = served; r.wire != nil {
@@ -73,7 +72,15 @@ func surfaces() []*surface {
 			return responses.NewTranslator(a, r.wire.Stream, r.spoken.Fields)
 		},
 		writer: func(r *round, served catalog.ArmID) writer { return &responses.Writer{Served: served} },
-	}}
+	}, completions(), embeddings()}
+}
+
+// plain makes a surface's decoder of one whose form vendors are asked in as it stands.
+func plain(decode func([]byte, openai.DecodeOptions) (*openai.Request, error)) func([]byte, openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+	return func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
+		r, err := decode(body, o)
+		return r, nil, err
+	}
 }
 
 // saidMore is how much longer a request may be in chat than it was: escapes, and names for what chat has no place for.
@@ -126,6 +133,12 @@ type served struct {
 
 // unsaid is the filter of an arm that cannot be told all of the request, and the field that is to blame.
 func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
+	if r.surface.direct != nil {
+		if a.Effort == "" && r.live.Pool.Speaks(a.ID, r.surface.dialect) { // of which only chat has any
+			return policy.Eligible, ""
+		}
+		return policy.Dialect, ""
+	}
 	if a.Effort != "" && r.wire.Effort != "" && r.wire.Effort != a.Effort { // what the client says is honoured
 		return policy.ParamUnsupported, "reasoning_effort"
 	}

@@ -85,7 +85,7 @@ func (w *trafficWatch) judge(z float64) bool {
 // follow counts the prompt of a round that the router decides. Where the window is full it shows what it says.
 func (r *round) follow() {
 	w := r.live.traffic
-	if r.decision.Case.Pinned >= 0 {
+	if !r.sits() {
 		return
 	}
 	z, full := w.add(r.estimates.own.Novelty)

@@ -275,14 +275,18 @@ func TestClientGone(t *testing.T) {
 		script script
 		body   string
 		output bool
+		path   string
 	}{
-		"before the first byte": {script{stallAt: 1}, ask("auto", `,"stream":true`), false},
-		"whole answer":          {script{stallAt: 1}, ask("auto", ""), false},
-		"mid-stream":            {script{stallAt: 3, events: []string{delta("a"), delta("b")}}, ask("auto", `,"stream":true`), true},
-		"after a large body":    {script{stallAt: 1}, ask("auto", `,"x":"`+strings.Repeat("x", 1<<20)+`"`), false},
+		"before the first byte":    {script{stallAt: 1}, ask("auto", `,"stream":true`), false, "/v1/chat/completions"},
+		"whole answer":             {script{stallAt: 1}, ask("auto", ""), false, "/v1/chat/completions"},
+		"mid-stream":               {script{stallAt: 3, events: []string{delta("a"), delta("b")}}, ask("auto", `,"stream":true`), true, "/v1/chat/completions"},
+		"after a large body":       {script{stallAt: 1}, ask("auto", `,"x":"`+strings.Repeat("x", 1<<20)+`"`), false, "/v1/chat/completions"},
+		"a completion, whole":      {script{stallAt: 1}, `{"model":"one/cheap","prompt":"hi"}`, false, "/v1/completions"},
+		"a completion, mid-stream": {script{stallAt: 3, events: []string{text("a"), text("b")}}, `{"model":"one/cheap","prompt":"hi","stream":true}`, true, "/v1/completions"},
+		"embeddings":               {script{stallAt: 1}, `{"model":"embed","input":["hi","there"]}`, false, "/v1/embeddings"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, setup{arms: roomy()})
+			w := newWorld(t, setup{arms: append(roomy(), directArms()...)})
 			cancelled, waiting := make(chan struct{}), make(chan struct{})
 			w.vendor.play(func(int, *upstream.Request) (*script, error) {
 				s := tt.script
@@ -301,7 +305,7 @@ func TestClientGone(t *testing.T) {
 			}))
 			defer server.Close()
 			conn := must(net.Dial("tcp", server.Listener.Addr().String()))(t)
-			fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(tt.body), tt.body)
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", tt.path, len(tt.body), tt.body)
 			<-waiting
 			if tt.output {
 				if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {

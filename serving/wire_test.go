@@ -23,6 +23,8 @@ func TestRoutes(t *testing.T) {
 		"POST /v1/chat/completions":      {true, true},
 		"POST /v1/messages":              {true, true},
 		"POST /v1/responses":             {true, true},
+		"POST /v1/completions":           {true, true},
+		"POST /v1/embeddings":            {true, true},
 		"POST /v1/messages/count_tokens": {true, false},
 		"POST /v1/route":                 {true, false},
 		"POST /v1/feedback":              {true, false},

@@ -310,7 +310,7 @@ func joined(f *fleet, trained *classifier.Classifier) (*serving.Router, []string
 	if err != nil {
 		return nil, nil, err
 	}
-	if trained == nil || len(r.Unmeasured()) < len(f.arms) {
+	if trained == nil || !r.KnowsNone() {
 		return r, describeRouter(r, trained), nil
 	}
 	if r, err = serving.NewRouter(f.arms, nil); err != nil {

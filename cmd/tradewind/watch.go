@@ -90,7 +90,7 @@ func (w *routerWatch) load(a *models.Artifact) error {
 	if err != nil {
 		return err
 	}
-	if len(r.Unmeasured()) == len(s.fleet.arms) {
+	if r.KnowsNone() {
 		return errors.New("it knows none of the served models")
 	}
 	s.gateway.SetRouter(r)

@@ -80,9 +80,20 @@ func Tiers() []Tier { return []Tier{TierSmall, TierMedium, TierLarge, TierFronti
 // Arm is the name under which a router knows what may be expected of any arm of a tier.
 func (t Tier) Arm() ArmID { return ArmID("tier/" + string(t)) }
 
+// Mode is what an arm is asked for. Only those for chat are routed; the others serve who names them.
+type Mode string
+
+// The modes. Most arms are for chat, so that it needs no word.
+const (
+	ModeChat       Mode = ""
+	ModeCompletion Mode = "completion"
+	ModeEmbedding  Mode = "embedding"
+)
+
 // Arm is one LLM at one provider: what it is called, what it can do and what it costs.
 type Arm struct {
-	ID ArmID
+	ID   ArmID
+	Mode Mode `json:",omitempty"`
 	// BaseModel is equal for the same weights at several providers; empty where unknown.
 	BaseModel string
 	// ContextTokens is the whole window, MaxInputTokens the most a prompt may hold where that is less, MaxOutputTokens

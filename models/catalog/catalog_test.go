@@ -23,7 +23,7 @@ func TestDefault(t *testing.T) {
 			t.Errorf("%s comes after %s", a.ID, arms[i-1].ID)
 		}
 		v := c.Evidence(a.ID)
-		if !a.Prices.Known || a.Simulated || a.Tier == TierUnknown || a.AsOf == "" || len(v.Sources) == 0 {
+		if !a.Prices.Known || a.Simulated || (a.Tier == TierUnknown) == (a.Mode == ModeChat) || a.AsOf == "" || len(v.Sources) == 0 {
 			t.Errorf("%+v is not fit to serve", a)
 		}
 		if a.Prices.Input == 0 || a.Prices.Output == 0 {
@@ -161,6 +161,34 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// An arm for embeddings has no output, and so no price of one; one for completions has.
+func TestModes(t *testing.T) {
+	c, err := parse(`{"id":"p/chat","mode":"chat","in":"1","out":"2"}`,
+		`{"id":"p/embed","mode":"embedding","in":"0.02","context":8191,"steps":[{"above":9,"in":"1"}],"changes":[{"from":"2026-01-01","in":"0.01"}]}`,
+		`{"id":"p/here","mode":"embedding","in":"0","free":true}`, `{"id":"p/say","mode":"completion","in":"1.5","out":"2"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[ArmID]Mode{"p/chat": ModeChat, "p/embed": ModeEmbedding, "p/here": ModeEmbedding, "p/say": ModeCompletion} {
+		if a, _ := c.Lookup(id); a.Mode != want || (a.Tier == TierUnknown) == (want == ModeChat) || !a.Prices.Known {
+			t.Errorf("%s: %+v", id, a)
+		}
+	}
+	a, _ := c.Lookup("p/embed")
+	if cost, err := a.Prices.Cost(Usage{Input: 7}); err != nil || cost != 140 || a.Prices.Guesses(Usage{Input: 7}) {
+		t.Errorf("7 tokens cost %s, %v", cost, err)
+	}
+	if e := c.Entry("p/embed"); e.Out != nil || e.Free || e.Changes[0].Out != nil || e.Steps[0].Out != nil {
+		t.Errorf("an output that is not there has a price: %+v", e)
+	}
+	comesBack(t, c)
+	for arm, want := range map[string]string{`{"id":"p/x","mode":"rerank"}`: `"rerank"`, `{"id":"p/x","mode":"completion","in":"1"}`: "one price", `{"id":"p/x","mode":"embedding","out":"1"}`: "one price"} {
+		if _, err := parse(arm); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", arm, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	many := strings.Repeat(`{},`, ArmsMax) + `{}`
 	for _, tt := range []struct{ file, want string }{
@@ -285,6 +313,7 @@ func TestSimulatedArmsArePriced(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(head + `{"id":"p/x","in":"1","out":"2","steps":[{"above":5,"in":"1","out":"1"}],"can":["tools"],"context":5,"as_of":"2026-01-01"}]}`))
 	f.Add([]byte(head + `{"id":"p/free","in":"0","out":"0","free":true},{"id":"p/y","tier":"large"}]}`))
+	f.Add([]byte(head + `{"id":"p/e","mode":"embedding","in":"1"},{"id":"p/f","mode":"embedding","in":"0","free":true}]}`))
 	f.Add([]byte(`{"format":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := Parse(strings.NewReader(string(b)))

@@ -14,6 +14,8 @@ import (
 // or absent is unknown and never 0. Arm turns it into what the program works with.
 type Entry struct {
 	ID string `json:"id"`
+	// Mode is "completion" or "embedding"; "chat", or nothing, is for chat.
+	Mode Mode `json:"mode,omitempty"`
 	EntryRates
 	// Request is asked once a call, in US dollars.
 	Request *Nanodollars `json:"request,omitempty"`
@@ -115,6 +117,13 @@ func (e *Entry) Arm() (Arm, Evidence, error) {
 	if err := a.ID.Validate(); err != nil {
 		return Arm{}, v, err
 	}
+	switch a.Mode = e.Mode; a.Mode {
+	case "chat":
+		a.Mode = ModeChat
+	case ModeChat, ModeCompletion, ModeEmbedding:
+	default:
+		return Arm{}, v, fmt.Errorf("mode %.40q is none of chat, completion, embedding", e.Mode)
+	}
 	if err := e.bounded(); err != nil {
 		return Arm{}, v, err
 	}
@@ -147,7 +156,7 @@ func (e *Entry) Arm() (Arm, Evidence, error) {
 	if v.Changes, err = e.changes(); err != nil {
 		return Arm{}, v, err
 	}
-	if a.Tier == TierUnknown {
+	if a.Tier == TierUnknown && a.Mode == ModeChat {
 		a.Tier = DefaultTier(&a.Prices)
 	}
 	if !slices.Contains([]Tier{TierUnknown, TierSmall, TierMedium, TierLarge, TierFrontier}, a.Tier) {
@@ -221,14 +230,14 @@ func (e *Entry) prices() (Prices, error) {
 		}
 		return Prices{}, nil
 	}
-	return prices(&e.EntryRates, e.Request, e.Steps, e.Free)
+	return prices(&e.EntryRates, e.Request, e.Steps, e.priced())
 }
 
 func (e *Entry) changes() ([]Change, error) {
 	var all []Change
 	for i := range e.Changes {
 		c := &e.Changes[i]
-		p, err := prices(&c.EntryRates, e.Request, c.Steps, e.Free)
+		p, err := prices(&c.EntryRates, e.Request, c.Steps, e.priced())
 		if err != nil {
 			return nil, fmt.Errorf("price change from %s: %w", c.From, err)
 		}
@@ -238,14 +247,22 @@ func (e *Entry) changes() ([]Change, error) {
 	return all, nil
 }
 
-func prices(r *EntryRates, request *Nanodollars, steps []EntryStep, free bool) (Prices, error) {
+// priced is what an entry says of all its prices.
+type priced struct {
+	// free says that a price of 0 is meant, silent that there is no output, and so no price of one.
+	free, silent bool
+}
+
+func (e *Entry) priced() priced { return priced{e.Free, e.Mode == ModeEmbedding} }
+
+func prices(r *EntryRates, request *Nanodollars, steps []EntryStep, as priced) (Prices, error) {
 	p := Prices{Known: true}
 	var err error
-	if p.Rates, err = r.rates(free); err != nil {
+	if p.Rates, err = r.rates(as); err != nil {
 		return Prices{}, err
 	}
 	if request != nil {
-		if p.Request = *request; p.Request < 0 || p.Request > RequestMax || p.Request == 0 && !free {
+		if p.Request = *request; p.Request < 0 || p.Request > RequestMax || p.Request == 0 && !as.free {
 			return Prices{}, fmt.Errorf("has a price a call of %s USD, want more than 0 and at most %s", p.Request, RequestMax)
 		}
 	}
@@ -254,7 +271,7 @@ func prices(r *EntryRates, request *Nanodollars, steps []EntryStep, free bool) (
 	}
 	for i := range steps {
 		s := Step{Above: steps[i].Above}
-		if s.Rates, err = steps[i].rates(free); err != nil {
+		if s.Rates, err = steps[i].rates(as); err != nil {
 			return Prices{}, fmt.Errorf("price step above %d: %w", s.Above, err)
 		}
 		if s.Above < 1 || s.Above > TokensMax || i > 0 && s.Above <= p.Steps[i-1].Above {
@@ -270,24 +287,27 @@ func (r *EntryRates) all() [kindsN]**PerMTok {
 }
 
 // rates takes what is told; other prices stand in for the rest.
-func (r *EntryRates) rates(free bool) (Rates, error) {
-	if r.In == nil || r.Out == nil {
+func (r *EntryRates) rates(as priced) (Rates, error) {
+	if r.In == nil || r.Out == nil && !as.silent {
 		return Rates{}, errors.New("has one price without the other: in and out go together")
 	}
 	var out Rates
 	var told Kinds
+	if r.Out == nil {
+		out.Output, out.Guessed, told = Picodollars(*r.In), KindOutput, KindOutput
+	}
 	to := [...]*Picodollars{&out.Input, &out.CacheRead, &out.CacheWrite, &out.CacheWrite1h, &out.AudioInput, &out.ImageInput, &out.Output, &out.Reasoning, &out.AudioOutput}
 	for i, from := range r.all() {
 		if *from == nil {
 			continue
 		}
-		if *to[i] = Picodollars(**from); *to[i] == 0 && !free {
+		if *to[i] = Picodollars(**from); *to[i] == 0 && !as.free {
 			return Rates{}, errors.New(`has a price of 0 without "free":true`)
 		}
 		told |= 1 << i
 	}
 	out.fill(told)
-	if free {
+	if as.free {
 		out.Guessed = 0
 	}
 	return out, nil

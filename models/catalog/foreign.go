@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Skipped is an entry of a public list that has no place in a catalog of chat arms, and why.
+// Skipped is an entry of a public list that has no place in a catalog, and why.
 type Skipped struct {
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
@@ -21,7 +21,7 @@ type Skipped struct {
 
 // Read reads a catalog in any of three forms: Tradewind's own (see Parse); a list of facts, one object for each provider
 // and model, with prices in US dollars per million tokens; and a price map by the name of the model, with prices in US
-// dollars a token, as LiteLLM keeps it. Entries of a public list that are no chat models are skipped and named.
+// dollars a token, as LiteLLM keeps it. Entries of a public list that are for neither chat nor embeddings are skipped and named.
 func Read(r io.Reader) (*Catalog, []Skipped, error) {
 	b, err := readAll(r)
 	if err != nil {
@@ -45,7 +45,7 @@ func Read(r io.Reader) (*Catalog, []Skipped, error) {
 type fact struct {
 	Provider string `json:"provider"`
 	ID       string `json:"id"`
-	Mode     string `json:"mode"`
+	Mode     Mode   `json:"mode"`
 	Free     bool   `json:"free"`
 	factRates
 	Tiers        []factStep                 `json:"tiers"`
@@ -109,8 +109,8 @@ func parseFacts(b []byte) (*Catalog, []Skipped, error) {
 	for i := range raw {
 		var f fact
 		err := strict(raw[i], &f)
-		if err == nil && f.Mode != "chat" {
-			skipped = append(skipped, Skipped{f.Provider + "/" + f.ID, "is for " + f.Mode + ", not chat"})
+		if err == nil && f.Mode != "chat" && f.Mode != ModeEmbedding {
+			skipped = append(skipped, Skipped{f.Provider + "/" + f.ID, "is for " + string(f.Mode) + ", not chat or embeddings"})
 			continue
 		}
 		if err == nil {
@@ -131,7 +131,7 @@ var factCapabilities = map[string]Capability{
 
 func (f *fact) entry() *Entry {
 	e := &Entry{
-		ID: f.Provider + "/" + f.ID, EntryRates: f.factRates.entry(), Free: f.Free, Steps: factSteps(f.Tiers),
+		ID: f.Provider + "/" + f.ID, Mode: f.Mode, EntryRates: f.factRates.entry(), Free: f.Free, Steps: factSteps(f.Tiers),
 		Context: f.Context, MaxInput: f.MaxInput, MaxOutput: f.MaxOutput, Deprecated: f.Deprecated, Sources: f.Sources,
 		Base: text(f.Base), Released: text(f.Released), Ends: text(f.DeprecatedOn), AsOf: text(f.AsOf),
 	}
@@ -147,6 +147,9 @@ func (f *fact) entry() *Entry {
 	for i := range f.Schedule {
 		c := &f.Schedule[i]
 		e.Changes = append(e.Changes, EntryChange{From: c.From, EntryRates: c.entry(), Steps: factSteps(c.Tiers)})
+	}
+	if e.Mode == ModeEmbedding { // such lists have the length of the vector there
+		e.Out, e.MaxOutput = nil, nil
 	}
 	for field, said := range f.Disputed {
 		var bySource map[string]json.RawMessage
@@ -216,7 +219,7 @@ func parsePriceMap(m map[string]json.RawMessage) (*Catalog, []Skipped, error) {
 // priceMapFields are the fields of a price map whose values have the form of an Entry's.
 type priceMapFields struct {
 	Provider  string   `json:"litellm_provider"`
-	Mode      string   `json:"mode"`
+	Mode      Mode     `json:"mode"`
 	Window    *int     `json:"max_input_tokens"`
 	MaxOutput *int     `json:"max_output_tokens"`
 	Ends      string   `json:"deprecation_date"`
@@ -236,8 +239,8 @@ func priceMapEntry(name string, raw json.RawMessage) (*Entry, error) {
 	if err := errors.Join(json.Unmarshal(raw, &fields), json.Unmarshal(raw, &f)); err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
-	if f.Mode != "chat" {
-		return nil, fmt.Errorf("is for %q, not chat", f.Mode)
+	if f.Mode != "chat" && f.Mode != ModeEmbedding {
+		return nil, fmt.Errorf("is for %q, not chat or embeddings", f.Mode)
 	}
 	if f.Provider == "" {
 		return nil, errors.New("names no provider")
@@ -245,7 +248,10 @@ func priceMapEntry(name string, raw json.RawMessage) (*Entry, error) {
 	if prefix, rest, ok := strings.Cut(name, "/"); ok && (prefix == f.Provider || ForeignProvider(prefix) == ForeignProvider(f.Provider)) {
 		name = rest
 	}
-	e := &Entry{ID: ForeignProvider(f.Provider) + "/" + name, MaxOutput: f.MaxOutput, Context: f.Window, Ends: f.Ends}
+	e := &Entry{ID: ForeignProvider(f.Provider) + "/" + name, Mode: f.Mode, MaxOutput: f.MaxOutput, Context: f.Window, Ends: f.Ends}
+	if e.Mode == ModeEmbedding {
+		e.MaxOutput = nil
+	}
 	var can, cannot Capability
 	for _, c := range [...]struct {
 		has *bool

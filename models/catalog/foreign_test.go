@@ -32,7 +32,7 @@ const (
 "deepseek/d":{"litellm_provider":"deepseek","mode":"chat","input_cost_per_token":2.8e-07,"input_cost_per_token_cache_hit":2.8e-08,"output_cost_per_token":4.2e-07},
 "groq/free":{"litellm_provider":"groq","mode":"chat","input_cost_per_token":0,"output_cost_per_token":0},
 "sonar":{"litellm_provider":"perplexity","mode":"chat","input_cost_per_token":1e-06,"output_cost_per_token":1e-06,"input_cost_per_request":0.005,"output_cost_per_reasoning_token":3e-06},
-"text-embedding-3":{"litellm_provider":"openai","mode":"embedding"},
+"text-embedding-3":{"litellm_provider":"openai","mode":"embedding","input_cost_per_token":2e-08,"output_cost_per_token":0,"max_output_tokens":1536},
 "half":{"litellm_provider":"openai","mode":"chat","input_cost_per_token":1e-06}}`
 )
 
@@ -41,7 +41,7 @@ func TestReadFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Skipped{{"p/ear", "is for audio_transcription, not chat"}}; !slices.Equal(skipped, want) {
+	if want := []Skipped{{"p/ear", "is for audio_transcription, not chat or embeddings"}}; !slices.Equal(skipped, want) {
 		t.Errorf("skipped %v, want %v", skipped, want)
 	}
 	a, _ := c.Lookup("p/big")
@@ -112,7 +112,7 @@ func TestReadPriceMap(t *testing.T) {
 	for _, s := range skipped {
 		left = append(left, s.ID)
 	}
-	if want := []string{"half", "sample_spec", "text-embedding-3"}; !slices.Equal(left, want) {
+	if want := []string{"half", "sample_spec"}; !slices.Equal(left, want) {
 		t.Errorf("skipped %v, want %v", skipped, want)
 	}
 	for _, tt := range []struct {
@@ -134,6 +134,9 @@ func TestReadPriceMap(t *testing.T) {
 		if got, err := a.Prices.Cost(tt.u); err != nil || got != tt.want || a.Prices.Guesses(tt.u) {
 			t.Errorf("%s: %+v costs %s, %v, guessed %v; want %s", tt.id, tt.u, got, err, a.Prices.Guesses(tt.u), tt.want)
 		}
+	}
+	if a, _ := c.Lookup("openai/text-embedding-3"); a.Mode != ModeEmbedding || a.MaxOutputTokens != 0 {
+		t.Errorf("%+v", a)
 	}
 	if a, _ := c.Lookup("groq/free"); a.Prices.Known {
 		t.Error("a price of 0 in a public map counts as a price")

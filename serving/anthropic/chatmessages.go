@@ -90,7 +90,7 @@ func (t *turns) message(param string, v openai.Value) error {
 	case "assistant":
 		t.flush()
 		t.role = "assistant"
-		known = append(known, "tool_calls", "refusal", "annotations")
+		known = append(known, "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning") // thoughts that nobody signed are left out
 		if err = t.content(param+".content", fields.Get("content")); err == nil {
 			err = t.said(param, fields)
 		}

@@ -129,7 +129,7 @@ func TestFromChatRefuses(t *testing.T) {
 		`{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}`:                                         "messages[1].content[0].type",
 		`{"role":"user","name":"bob","content":"x"}`:                                                                  "messages[1].name",
 		`{"role":"system","content":"x"}`:                                                                             "messages[1]",
-		`{"role":"assistant","content":"x","reasoning_content":"y"}`:                                                  "messages[1].reasoning_content",
+		`{"role":"user","content":"x","reasoning_content":"y"}`:                                                       "messages[1].reasoning_content",
 		`{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"nope"}}]}`: "messages[1].tool_calls[0].function.arguments",
 		`{"role":"user","content":[{"type":"image_url","image_url":{"url":"x","detail":"low"}}]}`:                     "messages[1].content[0].image_url.detail",
 		`{"role":"user","content":[{"type":"file","file":{"file_id":"x"}}]}`:                                          "messages[1].content[0].file",
@@ -146,6 +146,22 @@ func TestFromChatRefuses(t *testing.T) {
 	const want = `{"model":"claude-opus-4-1","messages":[{"role":"user","content":"hi"},{"role":"user","content":"x"}],"thinking":{"type":"enabled","budget_tokens":2500},"max_tokens":5000}`
 	if err != nil || string(out) != want {
 		t.Errorf("%v\ngot  %s\nwant %s", err, out, want)
+	}
+}
+
+// TestFromChatLeavesForeignThoughtsOut: what another vendor's arm thought is no reason to keep Claude from the conversation.
+func TestFromChatLeavesForeignThoughtsOut(t *testing.T) {
+	const call = `,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]`
+	for message, want := range map[string]string{
+		`"content":"x","reasoning_content":"y"`:         `{"role":"assistant","content":"x"},`,
+		`"content":"x","reasoning":"y"`:                 `{"role":"assistant","content":"x"},`,
+		`"content":null,"reasoning_content":"y"` + call: `{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},`,
+		`"content":"","reasoning_content":"y"`:          ``, // it said nothing aloud
+	} {
+		out, err := FromChat([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant",`+message+`},{"role":"user","content":"on"}]}`), 9)
+		if whole := `{"model":"m","messages":[{"role":"user","content":"hi"},` + want + `{"role":"user","content":"on"}],"max_tokens":9}`; err != nil || string(out) != whole {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", message, err, out, whole)
+		}
 	}
 }
 

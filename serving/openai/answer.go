@@ -116,6 +116,8 @@ type Rewriter struct {
 	Served catalog.ArmID
 	// IncludeUsage says that the client asked for usage.
 	IncludeUsage bool
+	// Completions says that the chunks are those of a completion of a text, and not of chat.
+	Completions bool
 
 	id, created []byte
 	rawUsage    []byte
@@ -209,7 +211,11 @@ func (w *Rewriter) head(dst []byte) []byte {
 		id = []byte("null")
 	}
 	dst = append(append(dst, `{"id":`...), id...)
-	dst = append(dst, `,"object":"chat.completion.chunk"`...)
+	if w.Completions {
+		dst = append(dst, `,"object":"text_completion"`...)
+	} else {
+		dst = append(dst, `,"object":"chat.completion.chunk"`...)
+	}
 	if len(w.created) > 0 {
 		dst = append(append(dst, `,"created":`...), w.created...)
 	}
@@ -243,5 +249,9 @@ func (w *Rewriter) AppendFailure(dst []byte, e *Error) []byte {
 	if err != nil { // cannot happen: three strings always marshal
 		body = []byte("{}")
 	}
-	return append(append(dst, body...), `,"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}`...)
+	nothing := `"delta":{}`
+	if w.Completions {
+		nothing = `"text":""`
+	}
+	return append(append(append(append(dst, body...), `,"choices":[{"index":0,`...), nothing...), `,"finish_reason":"error"}]}`...)
 }

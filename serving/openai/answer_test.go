@@ -151,6 +151,23 @@ func TestRewriterEnds(t *testing.T) {
 	}
 }
 
+// What is not chat looks like itself to the end.
+func TestRewriterOfCompletions(t *testing.T) {
+	w := Rewriter{Served: "a/b", Completions: true, IncludeUsage: true}
+	c := chunkOf(t, `{"id":"c1","object":"text_completion","created":7,"model":"m","choices":[{"index":0,"text":"x","finish_reason":null}]}`)
+	if got, want := string(w.AppendChunk(nil, c)), `{"id":"c1","object":"text_completion","created":7,"model":"a/b","choices":[{"index":0,"text":"x","finish_reason":null}]}`; got != want || !c.Kind.Has(HasContent) {
+		t.Errorf("chunk: got %s, want %s", got, want)
+	}
+	const head = `{"id":"c1","object":"text_completion","created":7,"model":"a/b",`
+	if got, want := string(w.AppendLast(nil, Final{})), head+`"choices":[],"usage":null}`; got != want {
+		t.Errorf("last: got %s, want %s", got, want)
+	}
+	want := head + `"error":{"message":"broke","type":"server_error","code":"upstream_failed"},"choices":[{"index":0,"text":"","finish_reason":"error"}]}`
+	if got := string(w.AppendFailure(nil, NewError(UpstreamFailed, "broke"))); got != want {
+		t.Errorf("failure: got %s, want %s", got, want)
+	}
+}
+
 func TestPrice(t *testing.T) {
 	p := catalog.Prices{Known: true, Rates: catalog.Rates{Input: 1_000_000, Output: 2_000_001, CacheRead: 100_000, CacheWrite: 1_250_000}}
 	c, err := Price(&p, catalog.Usage{Input: 10, CacheRead: 5, CacheWrite: 1, Output: 3})

@@ -100,6 +100,11 @@ func (c *Chunk) top(s *scanner) error {
 			if v, err = s.value(); err == nil && !v.isNull(s.b) {
 				c.err = v
 			}
+		case "data": // of embeddings
+			var v span
+			if v, err = s.value(); err == nil && nonEmpty(s.b, v) {
+				c.Kind |= HasContent
+			}
 		case "choices":
 			c.choices.from = s.i
 			if !s.at('[') {

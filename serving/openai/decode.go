@@ -68,7 +68,7 @@ func (o *DecodeOptions) admit(body []byte) error {
 	return nil
 }
 
-// Request is a chat request. It refers to the body it was decoded from, which must not change while it is in use.
+// Request is a chat request, or one that is passed through. It refers to the body it was decoded from, which must not change while it is in use.
 type Request struct {
 	// Model is the model value as sent and Target what it asks for.
 	Model  string
@@ -99,7 +99,10 @@ type Request struct {
 	includeUsage span
 	bytesOfText  int64
 	bytesOfRest  int64
-	seen         uint64
+	// inputs, inputTokens and bestOf are of a request that is passed through.
+	inputs, bestOf int
+	inputTokens    int64
+	seen           uint64
 	// special is set by whatever makes a request more than texts by turns.
 	special bool
 }
@@ -125,6 +128,9 @@ const (
 	fUser
 	fMetadata
 	fCacheKey
+	fInput
+	fPrompt
+	fBestOf
 	// Fields from here on are about routing and never reach a vendor.
 	fTradewind
 	fModels
@@ -145,18 +151,28 @@ var fieldNames = [...]string{
 	fMaxTokens: "max_tokens", fMaxCompletionTokens: "max_completion_tokens", fN: "n", fTools: "tools",
 	fFunctions: "functions", fToolChoice: "tool_choice", fResponseFormat: "response_format",
 	fReasoningEffort: "reasoning_effort", fReasoning: "reasoning", fUser: "user", fMetadata: "metadata",
-	fCacheKey: "prompt_cache_key", fTradewind: "tradewind", fModels: "models", fRoute: "route",
+	fCacheKey: "prompt_cache_key", fInput: "input", fPrompt: "prompt", fBestOf: "best_of", fTradewind: "tradewind", fModels: "models", fRoute: "route",
 	fProvider: "provider", fSessionID: "session_id", fFallbacks: "fallbacks",
 	fDisableFallbacks: "disable_fallbacks", fNumRetries: "num_retries", fPlugins: "plugins",
 	fTransforms: "transforms", fUsage: "usage", fProviderOptions: "providerOptions",
 }
 
+// form is the set of fields that are read of a body. Those about routing are read of all.
+type form uint64
+
+const (
+	routingForm     = ^form(1<<fTradewind - 1)
+	chatForm        = ^form(1<<fInput | 1<<fPrompt | 1<<fBestOf)
+	embeddingsForm  = routingForm | 1<<fModel | 1<<fInput | 1<<fUser
+	completionsForm = routingForm | 1<<fModel | 1<<fPrompt | 1<<fStream | 1<<fStreamOptions | 1<<fMaxTokens | 1<<fMaxCompletionTokens | 1<<fN | 1<<fBestOf | 1<<fUser
+)
+
 // fieldOf finds a key among the fields. A key that differs from one only in case is refused: a vendor that reads keys
 // without regard to case would obey it where we did not.
-func fieldOf(key []byte) (field, error) {
+func (fields form) fieldOf(key []byte) (field, error) {
 	ascii := isASCII(key)
 	for f := fModel; int(f) < len(fieldNames); f++ {
-		if name := fieldNames[f]; len(key) == len(name) || !ascii {
+		if name := fieldNames[f]; fields&(1<<f) != 0 && (len(key) == len(name) || !ascii) {
 			if string(key) == name {
 				return f, nil
 			}
@@ -191,16 +207,21 @@ const (
 
 // Decode reads a whole body in one pass. Every failure is an *Error. What it accepts is valid JSON to encoding/json.
 func Decode(body []byte, o DecodeOptions) (*Request, error) {
+	return decodeForm(body, o, chatForm, fMessages)
+}
+
+// decodeForm reads a body of a form, which must have a model and what is asked of it.
+func decodeForm(body []byte, o DecodeOptions, fields form, asked field) (*Request, error) {
 	if err := o.admit(body); err != nil {
 		return nil, err
 	}
 	r := &Request{body: body, N: 1}
 	r.members = r.store[:0]
 	s := &scanner{b: body, depthMax: o.DepthMax}
-	if err := s.document(func() error { return r.top(s) }); err != nil {
+	if err := s.document(func() error { return r.top(s, fields) }); err != nil {
 		return nil, notJSON(err)
 	}
-	for _, f := range [...]field{fModel, fMessages} {
+	for _, f := range [...]field{fModel, asked} {
 		if r.seen&(1<<f) == 0 {
 			return nil, badParam(fieldNames[f], "is missing")
 		}
@@ -210,11 +231,11 @@ func Decode(body []byte, o DecodeOptions) (*Request, error) {
 	return r, nil
 }
 
-func (r *Request) top(s *scanner) error {
+func (r *Request) top(s *scanner, fields form) error {
 	return s.members(func(key []byte) error {
 		m := member{key: s.key}
 		var err error
-		if m.field, err = fieldOf(key); err != nil {
+		if m.field, err = fields.fieldOf(key); err != nil {
 			return err
 		}
 		m.value.from = s.i
@@ -260,6 +281,8 @@ func (r *Request) standard(s *scanner, f field) (err error) {
 		return err
 	case fMessages:
 		return r.messages(s)
+	case fInput, fPrompt:
+		return r.readInputs(s, name)
 	}
 	if s.null() {
 		return nil
@@ -280,6 +303,8 @@ func (r *Request) standard(s *scanner, f field) (err error) {
 		r.MaxTokens = max(r.MaxTokens, n)
 	case fN:
 		r.N, err = s.integer(name, 1, AnswersMax)
+	case fBestOf:
+		r.bestOf, err = s.integer(name, 1, AnswersMax)
 	case fTools, fFunctions:
 		err = r.tools(s, name)
 	case fToolChoice:
@@ -436,7 +461,7 @@ const (
 // (Prompt.Attachments > 0) it is only an estimate.
 func (r *Request) InputBound() int64 {
 	n := r.bytesOfText + r.bytesOfRest + int64(r.Prompt.ToolBytes) + tokensPerAttachment*int64(r.Prompt.Attachments)
-	n += tokensPerMessage * int64(len(r.Prompt.Turns))
+	n += tokensPerMessage*int64(len(r.Prompt.Turns)) + r.inputTokens + tokensPerInput*int64(r.inputs)
 	if r.Prompt.Tools > 0 {
 		n += tokensWithTools
 	}

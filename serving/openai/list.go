@@ -24,6 +24,7 @@ type Model struct {
 // ModelInfo is what the catalog knows of an arm. What it does not know is null or absent, never zero.
 type ModelInfo struct {
 	Router          bool         `json:"router,omitempty"`
+	Mode            catalog.Mode `json:"mode,omitempty"`
 	BaseModel       string       `json:"base_model,omitempty"`
 	ContextTokens   int          `json:"context_tokens,omitempty"`
 	MaxOutputTokens int          `json:"max_output_tokens,omitempty"`
@@ -37,8 +38,9 @@ type ModelInfo struct {
 
 // ModelPrices are in US dollars per million tokens. Those of the cache are null where nobody told them.
 type ModelPrices struct {
-	Input      catalog.Nanodollars  `json:"input"`
-	Output     catalog.Nanodollars  `json:"output"`
+	Input catalog.Nanodollars `json:"input"`
+	// Output is null for embeddings, which have none.
+	Output     *catalog.Nanodollars `json:"output"`
 	CacheRead  *catalog.Nanodollars `json:"cache_read"`
 	CacheWrite *catalog.Nanodollars `json:"cache_write"`
 }
@@ -82,13 +84,16 @@ func NewModelList(arms []catalog.Arm, created time.Time) ModelList {
 // NewModel is the entry of one arm.
 func NewModel(a *catalog.Arm, created time.Time) Model {
 	info := &ModelInfo{
-		BaseModel: a.BaseModel, ContextTokens: a.ContextTokens, MaxOutputTokens: a.MaxOutputTokens, Tier: a.Tier,
+		Mode: a.Mode, BaseModel: a.BaseModel, ContextTokens: a.ContextTokens, MaxOutputTokens: a.MaxOutputTokens, Tier: a.Tier,
 		Supports: CapabilityNames(a.Capabilities), Simulated: a.Simulated, Deprecated: a.Deprecated, AsOf: a.AsOf,
 	}
 	if p := a.Prices; p.Known {
 		// A million tokens at one picodollar a token cost 1,000 nanodollars.
 		million := func(p catalog.Picodollars) catalog.Nanodollars { return catalog.Nanodollars(p) * 1000 }
-		info.Prices = &ModelPrices{Input: million(p.Input), Output: million(p.Output)}
+		info.Prices = &ModelPrices{Input: million(p.Input)}
+		if out := million(p.Output); a.Mode != catalog.ModeEmbedding {
+			info.Prices.Output = &out
+		}
 		for _, cached := range [...]struct {
 			kind  catalog.Kinds
 			price catalog.Picodollars

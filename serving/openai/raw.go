@@ -18,6 +18,9 @@ const (
 	Chat      Dialect = "chat"
 	Messages  Dialect = "messages"
 	Responses Dialect = "responses"
+	// These two are passed through, to vendors that speak them too.
+	Completions Dialect = "completions"
+	Embeddings  Dialect = "embeddings"
 )
 
 // Value is one JSON value as it stands in a text that was found to be valid. Nil is a value that is not there.

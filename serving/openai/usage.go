@@ -44,10 +44,14 @@ func (u Usage) Catalog() catalog.Usage {
 }
 
 // ParseUsage reads a usage object. Counts that are missing, negative or no integers are not known; a usage without
-// both prompt_tokens and completion_tokens is not known as a whole.
+// both prompt_tokens and completion_tokens is not known as a whole. One of embeddings has no output to tell: all of its total is
+// input.
 func ParseUsage(raw []byte) Usage {
 	p := usageParser{raw: raw, s: &scanner{b: raw, depthMax: DepthMax}, in: -1, out: -1, total: -1}
 	err := p.s.document(func() error { return p.s.walk(false, p.member) })
+	if p.out < 0 && p.total == p.in {
+		p.out = 0
+	}
 	if err != nil || p.in < 0 || p.out < 0 {
 		return Usage{}
 	}

@@ -12,6 +12,9 @@ func TestUsage(t *testing.T) {
 		`{}`:                  {},
 		`{"prompt_tokens":1}`: {},
 		`{"prompt_tokens":-1,"completion_tokens":1}`:   {},
+		`{"prompt_tokens":8,"total_tokens":8}`:         {Known: true, Input: 8}, // of embeddings
+		`{"prompt_tokens":8,"total_tokens":9}`:         {},
+		`{"total_tokens":8}`:                           {},
 		`{"prompt_tokens":1.5,"completion_tokens":1}`:  {},
 		`{"prompt_tokens":null,"completion_tokens":1}`: {},
 		`{"prompt_tokens":1e99,"completion_tokens":1}`: {},

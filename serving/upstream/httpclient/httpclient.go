@@ -170,6 +170,8 @@ type Call struct {
 	Header      http.Header
 	Body        []byte
 	Stream      bool
+	// AnswerMax is the limit of this answer where it is not the client's.
+	AnswerMax int
 	// Frames is the type of a stream's content where that is no server-sent events; Body then gives its bytes.
 	Frames string
 	// Sign adds to a request that is otherwise complete what proves who sends it. It may be nil.
@@ -223,10 +225,10 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 		}
 		return nil, upstream.Classify(resp.StatusCode, resp.Header, body, time.Now(), c.Redact)
 	}
-	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header}
+	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header, max: cmp.Or(call.AnswerMax, c.o.AnswerMax)}
 	isEvents := strings.HasPrefix(resp.Header.Get("Content-Type"), call.events())
 	if call.Stream && (isEvents || resp.Header.Get("Content-Type") == "") {
-		a.events = openai.NewScanner(resp.Body, c.o.AnswerMax)
+		a.events = openai.NewScanner(resp.Body, a.max)
 	} else if call.Stream || isEvents {
 		_ = a.Close()
 		return nil, BadAnswer("the provider sent content of type %.100q", c.Redact(resp.Header.Get("Content-Type")))
@@ -275,6 +277,7 @@ type Answer struct {
 	// streamed says that the answer comes piece by piece.
 	streamed bool
 	header   http.Header
+	max      int
 	done     bool
 	closed   bool
 }
@@ -293,12 +296,12 @@ func (c *Client) AnswerMax() int { return c.o.AnswerMax }
 
 // Whole reads a body to its end.
 func (a *Answer) Whole() ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(a.body, int64(a.client.o.AnswerMax)+1))
+	body, err := io.ReadAll(io.LimitReader(a.body, int64(a.max)+1))
 	if err != nil {
 		return nil, Broken(err)
 	}
-	if len(body) > a.client.o.AnswerMax {
-		return nil, BadAnswer("the answer has more than %d bytes", a.client.o.AnswerMax)
+	if len(body) > a.max {
+		return nil, BadAnswer("the answer has more than %d bytes", a.max)
 	}
 	return body, nil
 }
@@ -311,7 +314,7 @@ func (a *Answer) Next() (openai.Event, error) {
 	case err == io.EOF:
 		return openai.Event{}, io.EOF
 	case errors.Is(err, openai.ErrEventTooLarge):
-		return openai.Event{}, BadAnswer("an event has more than %d bytes", a.client.o.AnswerMax)
+		return openai.Event{}, BadAnswer("an event has more than %d bytes", a.max)
 	case err != nil:
 		return openai.Event{}, Broken(err)
 	}

@@ -1,11 +1,12 @@
 // Package openaicompat calls vendors that speak OpenAI's chat API: OpenAI itself and the many that copy it.
 //
-// One Provider is one vendor: an address and a key. Those that speak the Responses API too can be asked in it. It makes
-// one attempt a call and leaves everything else to upstream.Pool.
+// One Provider is one vendor: an address and a key. Those that speak the Responses API too can be asked in it, and all of
+// them for completions and embeddings. It makes one attempt a call and leaves everything else to upstream.Pool.
 package openaicompat
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -68,25 +69,39 @@ func (p *Provider) Close() error { return p.client.Close() }
 
 // Speaks reports whether the vendor can be asked in a dialect.
 func (p *Provider) Speaks(d openai.Dialect) bool {
-	return d == openai.Chat || d == openai.Responses && p.o.Responses
+	switch d {
+	case openai.Chat, openai.Completions, openai.Embeddings:
+		return true
+	}
+	return d == openai.Responses && p.o.Responses
 }
 
 // Lacks is empty: chat is what the vendor speaks.
 func (p *Provider) Lacks([]byte) string { return "" }
 
+// vectorsMax bounds an answer of vectors: 2,048 of 3,072 numbers with 22 digits and signs each have 132 MiB.
+const vectorsMax = 144 << 20
+
 // Stream makes one call.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
-	path := "/chat/completions"
 	s := &stream{p: p}
-	if r.Dialect == openai.Responses {
-		path, s.reader = "/responses", &responses.Reader{}
+	call := &httpclient.Call{Path: "/chat/completions", Header: p.header(r), Body: r.Body, Stream: r.Stream}
+	switch r.Dialect {
+	case openai.Responses:
+		call.Path, s.reader = "/responses", &responses.Reader{}
+	case openai.Completions:
+		call.Path = "/completions"
+	case openai.Embeddings:
+		call.Path, call.AnswerMax = "/embeddings", vectorsMax
 	}
-	call := &httpclient.Call{Path: path, Header: p.header(r), Body: r.Body, Stream: r.Stream}
 	if p.o.APIVersion != "" {
-		call.Path = "/deployments/" + url.PathEscape(r.Arm.Model()) + path
+		call.Path = "/deployments/" + url.PathEscape(r.Arm.Model()) + call.Path
 		call.Query = "api-version=" + url.QueryEscape(p.o.APIVersion)
 	}
 	a, err := p.client.Post(ctx, call)
+	if gone := (*upstream.Error)(nil); r.Dialect == openai.Completions && errors.As(err, &gone) && gone.Class == upstream.ModelGone {
+		gone.Class = upstream.Unsayable // most models are for chat alone, and are none the worse for it
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -96,3 +96,80 @@ func TestAzure(t *testing.T) {
 		p.Close()
 	}
 }
+
+// TestPassedThrough: completions and embeddings have their own paths, and their answers are content. A model that is for chat
+// alone is none the worse for being asked to complete a text.
+func TestPassedThrough(t *testing.T) {
+	const (
+		said    = `{"id":"c","object":"text_completion","choices":[{"index":0,"text":"x","finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}`
+		vectors = `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"m","usage":{"prompt_tokens":8,"total_tokens":8}}`
+	)
+	var path string
+	status, body := 200, ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path = r.RequestURI
+		if strings.HasPrefix(body, "data: ") {
+			w.Header().Set("Content-Type", "text/event-stream")
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	defer server.Close()
+	p, err := New(Options{BaseURL: server.URL + "/v1", AnswerMax: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, tt := range []struct {
+		d      openai.Dialect
+		stream bool
+		body   string
+		path   string
+		kinds  openai.Kind
+		used   openai.Usage
+	}{
+		{openai.Completions, false, said, "/v1/completions", openai.HasContent | openai.HasUsage | openai.HasFinish | openai.IsDone, openai.Usage{Known: true, Input: 1, Output: 1}},
+		{openai.Completions, true, "data: " + said + "\n\ndata: [DONE]\n\n", "/v1/completions", openai.HasContent | openai.HasUsage | openai.HasFinish | openai.IsDone, openai.Usage{Known: true, Input: 1, Output: 1}},
+		{openai.Embeddings, false, vectors + strings.Repeat(" ", 200), "/v1/embeddings", openai.HasContent | openai.HasUsage | openai.IsDone, openai.Usage{Known: true, Input: 8}},
+		{openai.Embeddings, false, `{"object":"list","data":[]}`, "/v1/embeddings", openai.IsDone, openai.Usage{}}, // which the pool takes for no answer
+	} {
+		body = tt.body
+		kinds, used, err := heard(t, p, tt.d, tt.stream)
+		if !p.Speaks(tt.d) || err != nil || path != tt.path || kinds != tt.kinds || used != tt.used {
+			t.Errorf("%s, stream %v: %s, kinds %b, usage %+v, %v", tt.d, tt.stream, path, kinds, used, err)
+		}
+	}
+	body = said + strings.Repeat(" ", 200)
+	var e *upstream.Error
+	if _, _, err := heard(t, p, openai.Completions, false); !errors.As(err, &e) || e.Class != upstream.BadAnswer {
+		t.Errorf("only vectors may be longer than the limit: %v", err)
+	}
+	status, body = 404, `{"error":{"message":"This is a chat model and not supported in the v1/completions endpoint.","code":"model_not_found"}}`
+	for d, want := range map[openai.Dialect]upstream.Class{openai.Completions: upstream.Unsayable, openai.Embeddings: upstream.ModelGone, openai.Chat: upstream.ModelGone} {
+		if _, _, err := heard(t, p, d, false); !errors.As(err, &e) || e.Class != want || e.Status != 404 || !strings.HasPrefix(e.Message, "This is") {
+			t.Errorf("%s: %v, want class %s", d, err, want)
+		}
+	}
+}
+
+// heard asks in a dialect and tells all that the events carried.
+func heard(t *testing.T, p *Provider, d openai.Dialect, stream bool) (kinds openai.Kind, used openai.Usage, err error) {
+	t.Helper()
+	s, err := p.Stream(t.Context(), &upstream.Request{Arm: &catalog.Arm{ID: "a/b"}, Dialect: d, Body: []byte(`{}`), Stream: stream})
+	if err != nil {
+		return 0, used, err
+	}
+	defer s.Close()
+	for {
+		ev, err := s.Next()
+		if err == io.EOF {
+			return kinds, used, nil
+		} else if err != nil {
+			return kinds, used, err
+		}
+		kinds |= ev.Kind
+		if ev.Kind.Has(openai.HasUsage) {
+			used = ev.Usage()
+		}
+	}
+}
