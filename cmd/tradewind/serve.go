@@ -18,6 +18,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/aside"
+	"github.com/tradewind-llm/tradewind/serving/idempotency"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/quota"
@@ -52,6 +53,7 @@ type server struct {
 	gateway *serving.Gateway
 	sealer  *serving.Sealer
 	keeper  *serving.Keeper
+	keys    *idempotency.Store
 	log     *slog.Logger
 	// notice and drain are the waits of a shutdown; cut ends the requests that are open after them.
 	notice, drain time.Duration
@@ -80,7 +82,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	srv.current.load = func() (*config, error) { return s.config(m) }
-	defer func() { _ = closeStores(srv.sealer) }()
+	defer func() { _ = errors.Join(srv.keys.Close(), closeStores(srv.sealer)) }()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", c.Listen, err)
@@ -169,19 +171,24 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
-	g, err := serving.New(serving.Options{
-		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
-		Journal: sealer.Journal, Sealed: sealer.Log, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
-	})
+	// Under the journal's lock, and as safe: a key must not be lost where the decision is not.
+	keys, err := idempotency.Open(filepath.Join(c.DataDir, "idempotency"), idempotency.Options{Sync: journal.Sync(c.Journal.Sync) == journal.Always})
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
+	}
+	g, err := serving.New(serving.Options{
+		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
+		Journal: sealer.Journal, Sealed: sealer.Log, Idempotency: keys, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, keys.Close(), closeStores(sealer))
 	}
 	current.gateway, current.metrics = g, metrics
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
 	metrics.WatchPriceAges(current.priceAges)
 	metrics.WatchBadKeys(current.badKeys)
-	srv := &server{gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
+	srv := &server{gateway: g, sealer: sealer, keys: keys, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keeper = &serving.Keeper{Log: sealer.Log, RetentionDays: c.Log.RetentionDays, Logger: log}
 	if m.Self != "" {
 		child := &aside.Parent{Path: m.Self, Args: []string{"tradewind", asideCommand}, Logger: log}
@@ -311,6 +318,7 @@ func (s *server) shutdown(failed <-chan error) error {
 		}
 		s.log.Warn("requests were still open at the end of the drain", "error", err)
 		s.cut(serving.ErrDrained)
+		s.gateway.Cut()
 	}
 	return s.http.Close()
 }
@@ -322,6 +330,7 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	work.Go(func() { s.sealer.Run(background) })
 	work.Go(func() { s.keeper.Run(background) })
 	work.Go(func() { s.gateway.ExpireHolds(background) })
+	work.Go(func() { s.keys.Run(background) })
 	work.Go(func() { s.current.watch(background, s.hangup, s.pollEvery) })
 	if s.watch != nil {
 		work.Go(func() { s.watch(background) })
