@@ -105,6 +105,7 @@ type round struct {
 	// waited is the time spent waiting for vendors, which is not our overhead.
 	waited  time.Duration
 	outcome datasets.Outcome
+	keyed   *keyed // nil without an idempotency key
 	wrote   bool
 	status  int
 	err     error
@@ -159,6 +160,7 @@ func (r *round) end() {
 	}
 	place := r.place // the round's own is another's once it is recycled
 	defer place.Leave()
+	defer r.keyed.finish()
 	if r.recorded {
 		r.finish()
 	} else {
@@ -177,6 +179,7 @@ func (r *round) end() {
 			r.surface.fail(r.w, e, r.requestID, string(r.id))
 		}
 	}
+	r.keepAnswer()
 	total := r.since()
 	r.surface.meter.End(telemetry.Done{
 		Status: r.status, Code: code, Strategy: string(r.strategy), Stream: r.wire != nil && r.wire.Stream,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/serving/idempotency"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -42,6 +43,8 @@ type Options struct {
 	Sealed *datasets.Log
 	// Tracing is told of every request at its end; nil is off.
 	Tracing *telemetry.Tracing
+	// Idempotency remembers what was answered under clients' idempotency keys; with nil the header is not looked at.
+	Idempotency *idempotency.Store
 	// MetricsOpen serves /metrics on the main listener.
 	MetricsOpen bool
 	// Log takes what is worth a person's eye; nil is silent.
@@ -85,6 +88,10 @@ type Gateway struct {
 	closing  atomic.Bool
 	finding  chan struct{}
 	dial     dial
+	// alone are the requests that go on without their clients, life ends them.
+	alone   atomic.Int64
+	life    context.Context
+	endLife context.CancelCauseFunc
 	// complained is the second of the last complaint.
 	complained atomic.Int64
 }
@@ -123,6 +130,7 @@ func New(o Options) (*Gateway, error) {
 	for _, s := range surfaces() {
 		g.surfaces[s.dialect] = &served{s, o.Metrics.Surface(string(s.dialect))}
 	}
+	g.life, g.endLife = context.WithCancelCause(context.Background())
 	g.rounds.New = func() any { return new(round) }
 	if err := g.Reload(context.Background(), o.Settings); err != nil {
 		return nil, err
@@ -137,6 +145,9 @@ func (g *Gateway) Drain() { g.closing.Store(true) }
 // clients are there, and are told; what was streamed is settled.
 var ErrDrained = errors.New("serving: the drain is over")
 
+// Cut ends, with ErrDrained, the requests that go on without their clients, and which no connection's end reaches.
+func (g *Gateway) Cut() { g.endLife(ErrDrained) }
+
 // serve is the path of one request. An error before dispatch refuses it; what was begun is ended by (*round).end.
 func (g *Gateway) serve(r *round) error {
 	if err := r.authenticate(); err != nil { // from the headers alone: a stranger cannot fill memory
@@ -148,6 +159,9 @@ func (g *Gateway) serve(r *round) error {
 	if err := r.decode(); err != nil { // the whole body, before anything waits: only then does a disconnect cancel
 		return err
 	}
+	if answered, err := r.claimKey(); answered || err != nil { // what is known under an idempotency key is not asked again
+		return err
+	}
 	if err := r.admit(); err != nil { // rate and concurrency
 		return err
 	}
@@ -157,6 +171,9 @@ func (g *Gateway) serve(r *round) error {
 	}
 	r.draw()                         // the action and its propensity
 	if err := r.hold(); err != nil { // the most that the action and its fallbacks can cost
+		return err
+	}
+	if err := r.commitKey(); err != nil { // an idempotency key, before the decision that it is charged with
 		return err
 	}
 	if err := r.journalDecision(); err != nil { // before any upstream byte

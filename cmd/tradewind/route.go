@@ -96,7 +96,7 @@ func (c *routeCmd) ask(ctx context.Context, m *Main, prompt string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = closeStores(srv.sealer) }()
+	defer func() { _ = srv.stores.Close() }()
 	body, err := json.Marshal(map[string]any{
 		"model": "auto", "messages": []map[string]string{{"role": "user", "content": prompt}},
 		"tradewind": map[string]any{"strategy": c.Strategy, "quality_floor": c.QualityFloor},

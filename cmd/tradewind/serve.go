@@ -18,6 +18,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/aside"
+	"github.com/tradewind-llm/tradewind/serving/idempotency"
 	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/quota"
@@ -49,9 +50,9 @@ type serveCmd struct {
 
 // server is everything that runs, in the order in which it is taken down.
 type server struct {
+	*stores
 	http    *http.Server
 	gateway *serving.Gateway
-	sealer  *serving.Sealer
 	keeper  *serving.Keeper
 	export  *otlp.Export
 	log     *slog.Logger
@@ -82,7 +83,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 		return err
 	}
 	srv.current.load = func() (*config, error) { return s.config(m) }
-	defer func() { _ = closeStores(srv.sealer) }()
+	defer func() { _ = srv.stores.Close() }()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", c.Listen, err)
@@ -158,34 +159,31 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		return nil, nil, err
 	}
 	metrics := newMetrics(c)
-	sealer, err := openLog(c, log, metrics)
+	held, err := openStores(c, log, metrics)
 	if err != nil {
 		return nil, nil, err
 	}
-	books, err := openBooks(sealer)
-	if err != nil {
-		return nil, nil, errors.Join(err, closeStores(sealer))
-	}
+	sealer := held.sealer
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
 	export, err := startExport(ctx, m, handler, log, metrics)
 	if err != nil {
-		return nil, nil, errors.Join(err, closeStores(sealer))
+		return nil, nil, errors.Join(err, held.Close())
 	}
 	g, err := serving.New(serving.Options{
-		Settings: settings, Quota: limits, Capacity: capacity, Ledger: books, Books: books, Sessions: c.Sessions.options(),
-		Journal: sealer.Journal, Sealed: sealer.Log, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public, Log: log,
-		Tracing: export.Tracing,
+		Settings: settings, Quota: limits, Capacity: capacity, Ledger: held.books, Books: held.books, Sessions: c.Sessions.options(),
+		Journal: sealer.Journal, Sealed: sealer.Log, Idempotency: held.keys, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public,
+		Log: log, Tracing: export.Tracing,
 	})
 	if err != nil {
-		return nil, nil, errors.Join(err, closeStores(sealer))
+		return nil, nil, errors.Join(err, held.Close())
 	}
 	current.gateway, current.metrics = g, metrics
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
-	watchAll(metrics, current, books, sealer)
-	srv := &server{export: export, gateway: g, sealer: sealer, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
+	watchAll(metrics, current, held.books, sealer)
+	srv := &server{stores: held, export: export, gateway: g, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keep(m, c)
 	if registry != nil {
 		w := &routerWatch{current: current, metrics: metrics, log: log, every: m.PollEvery}
@@ -257,6 +255,39 @@ func watchAll(m *telemetry.Metrics, s *inService, books *ledger.Memory, sealer *
 	})
 }
 
+// stores are what of the data directory is open.
+type stores struct {
+	sealer *serving.Sealer
+	books  *ledger.Memory
+	keys   *idempotency.Store
+}
+
+// openStores opens them in the order in which they rest on each other.
+func openStores(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*stores, error) {
+	sealer, err := openLog(c, log, metrics)
+	if err != nil {
+		return nil, err
+	}
+	s := &stores{sealer: sealer}
+	if s.books, err = openBooks(sealer); err == nil {
+		// Under the journal's lock, and as safe: a key must not be lost where the decision is not.
+		s.keys, err = idempotency.Open(filepath.Join(c.DataDir, "idempotency"), idempotency.Options{Sync: journal.Sync(c.Journal.Sync) == journal.Always})
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close lets the next process have the data directory.
+func (s *stores) Close() error {
+	var err error
+	if s.keys != nil {
+		err = s.keys.Close()
+	}
+	return errors.Join(err, s.sealer.Log.Close(), s.sealer.Journal.Close())
+}
+
 // openBooks rebuilds the ledger from its checkpoint and the journal.
 func openBooks(s *serving.Sealer) (*ledger.Memory, error) {
 	opening, err := serving.Opening(s.Books, s.Journal)
@@ -265,9 +296,6 @@ func openBooks(s *serving.Sealer) (*ledger.Memory, error) {
 	}
 	return ledger.NewMemory(ledger.Options{Opening: opening})
 }
-
-// closeStores lets the next process have the data directory.
-func closeStores(s *serving.Sealer) error { return errors.Join(s.Log.Close(), s.Journal.Close()) }
 
 // openLog opens the journal, the checkpoint of the ledger and the sealed log. The checkpoint is read under the journal's
 // lock, so that no other process writes it.
@@ -363,6 +391,7 @@ func (s *server) shutdown(failed <-chan error) error {
 		}
 		s.log.Warn("requests were still open at the end of the drain", "error", err)
 		s.cut(serving.ErrDrained)
+		s.gateway.Cut()
 	}
 	return s.http.Close()
 }
@@ -374,6 +403,7 @@ func (s *server) run(ctx context.Context, l net.Listener) error {
 	work.Go(func() { s.sealer.Run(background) })
 	work.Go(func() { s.keeper.Run(background) })
 	work.Go(func() { s.gateway.ExpireHolds(background) })
+	work.Go(func() { s.keys.Run(background) })
 	work.Go(func() { s.current.watch(background, s.hangup, s.pollEvery) })
 	if s.watch != nil {
 		work.Go(func() { s.watch(background) })

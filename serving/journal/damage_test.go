@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 )
 
 // small is a segment of short frames, and the payload of each by its sequence.
@@ -17,21 +18,21 @@ func small() ([]byte, map[uint64]string) {
 	for i := range uint64(7) {
 		payload := []byte(`{"round_id":"rnd_` + string(rune('a'+i)) + `","x":"` + string(bytes.Repeat([]byte{'x'}, int(i*5))) + `"}`)
 		payloads[i+1] = string(payload)
-		b = appendFrame(b, KindFeedback, i+1, payload, payloadSum(payload))
+		b = frame.Append(b, KindFeedback, i+1, payload, frame.Sum(payload))
 	}
 	return b, payloads
 }
 
 // read scans a segment and fails on a frame that was not written, or out of order.
-func read(t testing.TB, segment []byte, payloads map[uint64]string) (frames int, s *Scanner) {
+func read(t testing.TB, segment []byte, payloads map[uint64]string) (frames int, s *frame.Scanner) {
 	t.Helper()
-	s = NewScanner(segment, 1)
+	s = frame.NewScanner(segment, magic, kinds, 1)
 	last, bytesRead := uint64(0), 0
 	for f, ok := s.Next(); ok; f, ok = s.Next() {
 		if f.Sequence <= last || payloads[f.Sequence] != string(f.Payload) || f.Kind != KindFeedback {
 			t.Fatalf("frame %d after %d came back as %q, written %q", f.Sequence, last, f.Payload, payloads[f.Sequence])
 		}
-		last, frames, bytesRead = f.Sequence, frames+1, bytesRead+headerSize+len(f.Payload)
+		last, frames, bytesRead = f.Sequence, frames+1, bytesRead+frame.HeaderSize+len(f.Payload)
 	}
 	if head := min(len(segment), len(magic)); bytesRead+s.Torn+s.Damaged < len(segment)-head || bytesRead+s.Torn+s.Damaged > len(segment) {
 		t.Fatalf("%d bytes read, %d torn, %d damaged of %d: some are not accounted for", bytesRead, s.Torn, s.Damaged, len(segment))
@@ -43,8 +44,8 @@ func TestEveryTruncation(t *testing.T) {
 	segment, payloads := small()
 	whole, end := 0, len(magic)
 	for cut := range len(segment) + 1 {
-		for whole < len(payloads) && end+headerSize+len(payloads[uint64(whole+1)]) <= cut {
-			end += headerSize + len(payloads[uint64(whole+1)])
+		for whole < len(payloads) && end+frame.HeaderSize+len(payloads[uint64(whole+1)]) <= cut {
+			end += frame.HeaderSize + len(payloads[uint64(whole+1)])
 			whole++
 		}
 		wantTorn := cut - end
@@ -82,7 +83,7 @@ func TestEveryHole(t *testing.T) {
 			clear(holed[from:to])
 			want, off := 0, len(magic)
 			for i := range uint64(len(payloads)) {
-				end := off + headerSize + len(payloads[i+1])
+				end := off + frame.HeaderSize + len(payloads[i+1])
 				if end <= from || off >= to {
 					want++
 				}
@@ -137,7 +138,7 @@ func TestRecoveryAtEveryCut(t *testing.T) {
 }
 
 func count(segment []byte) (decided, ended int) {
-	s := NewScanner(segment, 1)
+	s := frame.NewScanner(segment, magic, kinds, 1)
 	for f, ok := s.Next(); ok; f, ok = s.Next() {
 		if f.Kind == KindDecision {
 			decided++
@@ -210,18 +211,18 @@ func FuzzScanner(f *testing.F) {
 	f.Add(segment[:50], uint64(1))
 	f.Add([]byte(magic), uint64(0))
 	f.Fuzz(func(t *testing.T, b []byte, first uint64) {
-		s := NewScanner(b, first)
+		s := frame.NewScanner(b, magic, kinds, first)
 		end, n := 0, 0
 		for fr, ok := s.Next(); ok; fr, ok = s.Next() {
-			if fr.Offset < end || fr.end() > len(b) || fr.Kind < KindDecision || fr.Kind > KindFeedback {
-				t.Fatalf("frame %d at %d..%d after %d of %d", fr.Sequence, fr.Offset, fr.end(), end, len(b))
+			if fr.Offset < end || fr.End() > len(b) || fr.Kind < KindDecision || fr.Kind > KindFeedback {
+				t.Fatalf("frame %d at %d..%d after %d of %d", fr.Sequence, fr.Offset, fr.End(), end, len(b))
 			}
-			again := appendFrame(nil, fr.Kind, fr.Sequence, fr.Payload, payloadSum(fr.Payload))
-			if !bytes.Equal(again, b[fr.Offset:fr.end()]) {
+			again := frame.Append(nil, fr.Kind, fr.Sequence, fr.Payload, frame.Sum(fr.Payload))
+			if !bytes.Equal(again, b[fr.Offset:fr.End()]) {
 				t.Fatalf("frame %d is not what its bytes say", fr.Sequence)
 			}
 			_, _ = roundID(fr.Payload)
-			end, n = fr.end(), n+len(again)
+			end, n = fr.End(), n+len(again)
 		}
 		if n+s.Damaged+s.Torn > len(b) {
 			t.Fatalf("%d read, %d damaged, %d torn of %d", n, s.Damaged, s.Torn, len(b))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 )
 
 // Sync says when an append returns.
@@ -76,7 +77,7 @@ var (
 	ErrBusy        = errors.New("journal: too many open rounds")
 	ErrState       = errors.New("journal: round is not in that state")
 	ErrClosed      = errors.New("journal: closed")
-	ErrTooLarge    = errors.New("journal: record is larger than PayloadMax")
+	ErrTooLarge    = errors.New("journal: record is larger than a frame's payload may be")
 	ErrUnreadable  = errors.New("journal: cannot read a segment")
 )
 
@@ -123,7 +124,7 @@ type round struct {
 
 // record is a frame before it has a sequence. Again marks a decision that replaces the one of an open round.
 type record struct {
-	kind    Kind
+	kind    frame.Kind
 	again   bool
 	id      datasets.RoundID
 	payload []byte
@@ -194,10 +195,10 @@ func (j *Journal) encoded(r record, appendJSON func([]byte) ([]byte, error)) err
 	if err != nil {
 		return fmt.Errorf("journal: encoding %s: %w", r.id, err)
 	}
-	if len(payload) > PayloadMax {
+	if len(payload) > frame.PayloadMax {
 		return fmt.Errorf("journal: %s has %d bytes: %w", r.id, len(payload), ErrTooLarge)
 	}
-	r.payload, r.sum = payload, payloadSum(payload)
+	r.payload, r.sum = payload, frame.Sum(payload)
 	if err := j.append(r); err != nil {
 		return fmt.Errorf("journal: appending %s: %w", r.id, err)
 	}
@@ -294,7 +295,7 @@ func (j *Journal) commit(records []record) error {
 }
 
 // learn updates what is known of a round after its frame was written. It needs mu.
-func (j *Journal) learn(kind Kind, id datasets.RoundID, at location) {
+func (j *Journal) learn(kind frame.Kind, id datasets.RoundID, at location) {
 	switch kind {
 	case KindDecision:
 		if open := j.open[id]; open != nil {
@@ -340,7 +341,7 @@ func (j *Journal) failed(records []record) {
 func (j *Journal) write(records []record) ([]location, error) {
 	size := 0
 	for _, r := range records {
-		size += headerSize + len(r.payload)
+		size += frame.HeaderSize + len(r.payload)
 	}
 	full := j.active.size+int64(size) > j.o.SegmentMaxBytes && j.active.size > int64(len(magic))
 	if full || j.active.broken.Load() {
@@ -351,8 +352,8 @@ func (j *Journal) write(records []record) ([]location, error) {
 	j.buf = j.buf[:0]
 	j.places = j.places[:0]
 	for i, r := range records {
-		j.places = append(j.places, location{seg: j.active, off: j.active.size + int64(len(j.buf)), n: int32(headerSize + len(r.payload))})
-		j.buf = appendFrame(j.buf, r.kind, j.next+uint64(i), r.payload, r.sum)
+		j.places = append(j.places, location{seg: j.active, off: j.active.size + int64(len(j.buf)), n: int32(frame.HeaderSize + len(r.payload))})
+		j.buf = frame.Append(j.buf, r.kind, j.next+uint64(i), r.payload, r.sum)
 	}
 	if err := j.active.append(j.buf, j.o.Sync == Always); err != nil {
 		return nil, unavailable(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
@@ -175,7 +176,7 @@ func TestStates(t *testing.T) {
 	nan := decision(9)
 	nan.Complexity = zero() / zero()
 	huge := decision(9)
-	huge.Prompt = strings.Repeat("x", PayloadMax)
+	huge.Prompt = strings.Repeat("x", frame.PayloadMax)
 	check(t, j.AppendDecision(ctx, decision(1)))
 	check(t, j.AppendDecision(ctx, decision(2)))
 	for name, c := range map[string]struct{ err, want error }{

@@ -14,6 +14,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
@@ -148,14 +149,14 @@ func (j *Journal) readSegment(first uint64, last bool) error {
 	if err != nil {
 		return err
 	}
-	scan := NewScanner(data, first)
+	scan := frame.NewScanner(data, magic, kinds, first)
 	j.next = max(j.next, first+1)
 	for f, ok := scan.Next(); ok; f, ok = scan.Next() {
 		id, err := roundID(f.Payload)
 		if err != nil {
 			return fmt.Errorf("%s, frame %d: %w", path, f.Sequence, err)
 		}
-		j.learn(f.Kind, id, location{seg: seg, off: int64(f.Offset), n: int32(headerSize + len(f.Payload))})
+		j.learn(f.Kind, id, location{seg: seg, off: int64(f.Offset), n: int32(frame.HeaderSize + len(f.Payload))})
 		j.next = max(j.next, f.Sequence+1)
 		j.recovered.Frames++
 	}
@@ -215,8 +216,8 @@ func (j *Journal) endRounds(rounds []unended) error {
 			}
 		}
 		records = append(records,
-			record{kind: KindDecision, id: r.id, payload: r.decision, sum: payloadSum(r.decision)},
-			record{kind: KindOutcome, id: r.id, payload: r.outcome, sum: payloadSum(r.outcome)})
+			record{kind: KindDecision, id: r.id, payload: r.decision, sum: frame.Sum(r.decision)},
+			record{kind: KindOutcome, id: r.id, payload: r.outcome, sum: frame.Sum(r.outcome)})
 	}
 	j.io.Lock()
 	defer j.io.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 )
 
 // Batch is what one closed segment hands to the sealer.
@@ -178,7 +179,7 @@ func (s *segment) batch() (Batch, error) {
 	}
 	b := Batch{ID: s.id()}
 	decisions := make(map[datasets.RoundID][]byte)
-	scan := NewScanner(data, s.first)
+	scan := frame.NewScanner(data, magic, kinds, s.first)
 	for f, ok := scan.Next(); ok; f, ok = scan.Next() {
 		if err := b.add(f, decisions); err != nil {
 			return Batch{}, fmt.Errorf("frame %d: %w", f.Sequence, err)
@@ -189,7 +190,7 @@ func (s *segment) batch() (Batch, error) {
 	return b, nil
 }
 
-func (b *Batch) add(f Frame, decisions map[datasets.RoundID][]byte) error {
+func (b *Batch) add(f frame.Frame, decisions map[datasets.RoundID][]byte) error {
 	switch f.Kind {
 	case KindDecision:
 		id, err := roundID(f.Payload)

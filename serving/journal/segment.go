@@ -13,9 +13,23 @@ import (
 	"sync/atomic"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
+	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 )
 
-const suffix = ".journal"
+const (
+	suffix = ".journal"
+	// magic begins a segment.
+	magic = "TWJRNL1\n"
+	// kinds is how many kinds of frames there are.
+	kinds = KindFeedback
+)
+
+// The kinds of frames. Each payload is the JSON of the datasets type of that name.
+const (
+	KindDecision frame.Kind = 1
+	KindOutcome  frame.Kind = 2
+	KindFeedback frame.Kind = 3
+)
 
 // segment is one file. Its descriptor outlives its name for as long as recent rounds are read from it.
 type segment struct {
@@ -45,7 +59,7 @@ func (l location) read() ([]byte, error) {
 	if _, err := l.seg.f.ReadAt(b, l.off); err != nil {
 		return nil, fmt.Errorf("journal: reading %s at %d: %w", l.seg.path, l.off, err)
 	}
-	f, ok := parse(b, 0, 0, ^uint64(0))
+	f, ok := frame.Parse(b)
 	if !ok {
 		return nil, fmt.Errorf("journal: %s is damaged at %d", l.seg.path, l.off)
 	}
@@ -145,8 +159,8 @@ func (j *Journal) rotate() error {
 		if err != nil {
 			return err
 		}
-		carried[i].to = location{off: int64(len(magic) + len(buf)), n: int32(headerSize + len(payload))}
-		buf = appendFrame(buf, KindDecision, first+uint64(i), payload, payloadSum(payload))
+		carried[i].to = location{off: int64(len(magic) + len(buf)), n: int32(frame.HeaderSize + len(payload))}
+		buf = frame.Append(buf, KindDecision, first+uint64(i), payload, frame.Sum(payload))
 	}
 	seg, err := j.createSegment(first, buf)
 	if err != nil {

@@ -31,6 +31,7 @@ const (
 	MethodNotAllowed        Code = "method_not_allowed"
 	InProgress              Code = "in_progress"
 	IdempotencyMismatch     Code = "idempotency_mismatch"
+	AnswerNotKept           Code = "answer_not_kept"
 	DecisionExpired         Code = "decision_expired"
 	NotReplayable           Code = "not_replayable"
 	RequestTooLarge         Code = "request_too_large"
@@ -79,6 +80,7 @@ var codeTable = map[Code]codeRow{
 	MethodNotAllowed:        {405, typeRequest, Unset},
 	InProgress:              {409, typeRequest, Yes},
 	IdempotencyMismatch:     {409, typeRequest, No},
+	AnswerNotKept:           {409, typeRequest, No},
 	DecisionExpired:         {410, typeRequest, Unset},
 	NotReplayable:           {410, typeRequest, Unset},
 	RequestTooLarge:         {413, typeRequest, Unset},
