@@ -48,18 +48,20 @@ type Main struct {
 
 // commands is the command line. Every long flag is a promise; kong reads the tags.
 type commands struct {
-	Serve   serveCmd   `cmd:"" help:"Serve the OpenAI-compatible endpoint."`
-	Train   trainCmd   `cmd:"" help:"Train a router on an outcome table and say whether routing pays."`
-	Eval    evalCmd    `cmd:"" help:"Compare routers with the baselines that must always be beaten."`
-	Predict predictCmd `cmd:"" help:"Write what a router predicts for every prompt and arm."`
-	Route   routeCmd   `cmd:"" help:"Decide for one prompt on standard input; nothing is called."`
-	Data    dataCmd    `cmd:"" help:"Import, inspect, verify, compact and simulate tables and logs."`
-	Models  modelsCmd  `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
-	Catalog catalogCmd `cmd:"" help:"The arms (LLMs) and their prices."`
-	Config  configCmd  `cmd:"" help:"The configuration file: its schema, and importing another gateway's."`
-	Doctor  doctorCmd  `cmd:"" help:"Check a configuration and all that it rests on, and say what to do next."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Aside   asideCmd   `cmd:"" hidden:"" help:"Seal or compact for a server that asks on standard input."`
+	Serve   serveCmd     `cmd:"" help:"Serve the OpenAI-compatible endpoint."`
+	Train   trainCmd     `cmd:"" help:"Train a router on an outcome table and say whether routing pays."`
+	Eval    evalCmd      `cmd:"" help:"Compare routers with the baselines that must always be beaten."`
+	Predict predictCmd   `cmd:"" help:"Write what a router predicts for every prompt and arm."`
+	Route   routeCmd     `cmd:"" help:"Decide for one prompt on standard input; nothing is called."`
+	Data    dataCmd      `cmd:"" help:"Import, inspect, verify, compact and simulate tables and logs."`
+	Models  modelsCmd    `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
+	Catalog catalogCmd   `cmd:"" help:"The arms (LLMs) and their prices."`
+	Config  configCmd    `cmd:"" help:"The configuration file: its schema, and importing another gateway's."`
+	Doctor  doctorCmd    `cmd:"" help:"Check a configuration and all that it rests on, and say what to do next."`
+	Bench   benchCmd     `cmd:"" help:"Compare this gateway's speed with a bare reverse proxy's, on this machine."`
+	Version versionCmd   `cmd:"" help:"Print the version."`
+	Aside   asideCmd     `cmd:"" hidden:"" help:"Seal or compact for a server that asks on standard input."`
+	Part    benchPartCmd `cmd:"" name:"bench-part" hidden:"" help:"Be one of the processes of bench."`
 }
 
 // exitCode is how kong's own exits (after --help) leave Run.

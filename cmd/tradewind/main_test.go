@@ -28,7 +28,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" || len(os.Args) == 2 && os.Args[1] == asideCommand { // serve starts itself
+	if os.Getenv(childEnv) != "" || len(os.Args) > 1 && (os.Args[1] == asideCommand || os.Args[1] == benchPartCommand) { // serve starts itself
 		main()
 	}
 	code := m.Run()
