@@ -192,6 +192,9 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 	}
 	for _, m := range p.Models {
 		if arm, ok := f.catalog.Lookup(catalog.ArmID(p.Name + "/" + m.Name)); ok { // c.catalog put it there
+			if !p.serves(arm.Mode) {
+				return fmt.Errorf("provider %s: model %s is for mode %s, which %s's protocol does not have here: only that of type openai or azure does", p.Name, m.Name, arm.Mode, p.Type)
+			}
 			arms, err := m.withEfforts(arm)
 			if err != nil {
 				return fmt.Errorf("provider %s: %w", p.Name, err)
@@ -204,7 +207,7 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 	}
 	n := len(f.arms)
 	for _, a := range f.catalog.Arms() {
-		if a.ID.Provider() == p.Name && !a.Deprecated && a.Prices.Known {
+		if a.ID.Provider() == p.Name && !a.Deprecated && a.Prices.Known && p.serves(a.Mode) {
 			f.arms = append(f.arms, a)
 		}
 	}

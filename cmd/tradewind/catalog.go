@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -105,12 +106,14 @@ func (c *catalogListCmd) Run(m *Main) error {
 		a := &arms[i]
 		input, output, cached := "-", "-", "-"
 		if p := &a.Prices; p.Known {
-			input, output = perMillion(p.Input), perMillion(p.Output)
+			if input = perMillion(p.Input); a.Mode != catalog.ModeEmbedding {
+				output = perMillion(p.Output)
+			}
 			if p.Guessed&catalog.KindCacheRead == 0 {
 				cached = perMillion(p.CacheRead)
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", a.ID, input, output, cached, orDash(a.ContextTokens), a.Tier, a.Capabilities, priceAge(a))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", a.ID, input, output, cached, orDash(a.ContextTokens), a.Tier, cmp.Or(a.Capabilities.String(), string(a.Mode)), priceAge(a))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -153,7 +156,7 @@ func (c *catalogListCmd) filter(now time.Time) (func(*catalog.Arm) bool, error) 
 			a.Capabilities.Has(need) && a.ContextTokens >= c.MinContext &&
 			(!priced || p.Known && p.Input <= caps[0] && p.Output <= caps[1]) &&
 			(c.MaxAge == 0 || dated && days <= c.MaxAge) && (!c.Stale || !dated && !a.Simulated || days > catalog.StaleDays) &&
-			(!c.Disputed || a.Disputed) && (!c.Unpriced || !p.Known) && (!c.NoCachePrice || p.Known && p.Guessed&catalog.KindCacheRead != 0) &&
+			(!c.Disputed || a.Disputed) && (!c.Unpriced || !p.Known) && (!c.NoCachePrice || p.Known && a.Mode == catalog.ModeChat && p.Guessed&catalog.KindCacheRead != 0) &&
 			(c.Deprecated || !a.Deprecated)
 	}, nil
 }
@@ -201,7 +204,7 @@ type armView struct {
 
 // guessed are the kinds of tokens that the arm may use and nobody priced.
 func guessed(a *catalog.Arm, r *catalog.Rates) catalog.Kinds {
-	kinds := r.Guessed &^ catalog.KindAudioOutput
+	kinds := r.Guessed &^ (catalog.KindAudioOutput | catalog.KindOutput) // embeddings have none
 	if !a.Capabilities.Has(catalog.AudioInput) {
 		kinds &^= catalog.KindAudioInput
 	}
@@ -264,6 +267,7 @@ func showArm(w io.Writer, v armView, a *catalog.Arm) error {
 	if len(v.Unknown) > 0 {
 		line("unknown", "%s; what is unknown counts as absent", strings.Join(v.Unknown, ", "))
 	}
+	line("mode", "%s", cmp.Or(string(a.Mode), "chat"))
 	line("tier", "%s", known(string(a.Tier)))
 	line("weights", "%s", known(a.BaseModel))
 	line("released", "%s, ends %s", known(v.Released), known(v.Ends))
@@ -287,7 +291,10 @@ func priceLine(a *catalog.Arm, r *catalog.Rates) string {
 	if !a.Prices.Known {
 		return "unknown: it is not served under a budget, and its calls cost null"
 	}
-	parts := []string{"in " + perMillion(r.Input), "out " + perMillion(r.Output)}
+	parts := []string{"in " + perMillion(r.Input)}
+	if a.Mode != catalog.ModeEmbedding {
+		parts = append(parts, "out "+perMillion(r.Output))
+	}
 	for _, p := range [...]struct {
 		kind  catalog.Kinds
 		price catalog.Picodollars

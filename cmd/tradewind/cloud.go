@@ -124,6 +124,15 @@ func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
 	return p.APIKey != ""
 }
 
+// serves reports whether arms of a mode can be asked in the protocol that the provider speaks.
+func (p *providerConfig) serves(mode catalog.Mode) bool {
+	switch p.Type {
+	case catalog.ProtocolAnthropic, catalog.ProtocolGoogle, catalog.ProtocolBedrock:
+		return mode == catalog.ModeChat
+	}
+	return true
+}
+
 // authorize adds the key to a request for the vendor's list of models.
 func (p *providerConfig) authorize(h http.Header) {
 	key := p.APIKey.Reveal()

@@ -152,6 +152,9 @@ func (x *examination) configuration(d *doctorCmd) (*config, *fleet) {
 		x.add("config", levelWarn, "set a provider's key, such as OPENAI_API_KEY", "no provider is configured: three simulated models are served")
 	} else {
 		x.add("config", levelOK, "", "%d models of %d providers, %d keys", len(f.arms), len(f.providers), len(c.Keys))
+		if named := f.unrouted(); len(named) > 0 {
+			x.add("config", levelOK, "", "%d of them serve only who names them, on /v1/embeddings or /v1/completions: %s", len(named), some(named))
+		}
 	}
 	return c, f
 }
@@ -160,6 +163,16 @@ func (x *examination) mistakes(all problems) {
 	for _, p := range all {
 		x.findings = append(x.findings, finding{"config", levelFail, p.Line, p.Text, "correct the file; tradewind config schema lists every key"})
 	}
+}
+
+// unrouted are the arms that are not for chat, each with what it is for.
+func (f *fleet) unrouted() (arms []string) {
+	for i := range f.arms {
+		if a := &f.arms[i]; a.Mode != catalog.ModeChat {
+			arms = append(arms, fmt.Sprintf("%s (%s)", a.ID, a.Mode))
+		}
+	}
+	return arms
 }
 
 // keys looks at who may ask.
@@ -290,7 +303,7 @@ func (x *examination) facts(f *fleet) {
 		note(&undated, a.Prices.Known && !dated)
 		note(&stale, a.Prices.Known && days > catalog.StaleDays)
 		note(&disputed, a.Disputed)
-		note(&uncached, a.Prices.Known && a.Prices.Guessed&catalog.KindCacheRead != 0)
+		note(&uncached, a.Prices.Known && a.Mode == catalog.ModeChat && a.Prices.Guessed&catalog.KindCacheRead != 0)
 		oldest = max(oldest, days)
 		if ends, err := time.Parse(time.DateOnly, f.catalog.Evidence(a.ID).Ends); err == nil {
 			note(&ending, ends.Before(x.now.AddDate(0, 1, 0)))

@@ -103,7 +103,9 @@ type litellmImport struct {
 	names     []string
 	arms      map[string][]string
 	fallbacks map[string][]string
-	left      []string
+	// direct are the names of models that are not for chat: no other stands in for them.
+	direct map[string]bool
+	left   []string
 }
 
 type importedProvider struct {
@@ -127,7 +129,7 @@ func importLiteLLM(text []byte, known *catalog.Catalog) (out []byte, left []stri
 		return nil, nil, errors.New("the file is empty")
 	}
 	var in litellmConfig
-	i := litellmImport{known: known, arms: map[string][]string{}, fallbacks: map[string][]string{}}
+	i := litellmImport{known: known, arms: map[string][]string{}, fallbacks: map[string][]string{}, direct: map[string]bool{}}
 	r := configReader{unknown: func(line int, path string) { i.leave("line %d: %s", line, path) }}
 	r.check(body, reflect.TypeFor[litellmConfig]())
 	if len(r.problems) > 0 {
@@ -168,8 +170,12 @@ func (i *litellmImport) model(m *litellmModel) {
 			return
 		}
 	}
-	if m.Info.Mode != "" && m.Info.Mode != "chat" {
-		i.leave("model %s: it is for %s, not chat", m.Name, m.Info.Mode)
+	mode := catalog.Mode(m.Info.Mode)
+	if vendor := (catalog.Provider{Name: catalog.ForeignProvider(provider)}); mode == catalog.ModeEmbedding && !(&providerConfig{Type: vendor.Protocol()}).serves(mode) {
+		i.leave("model %s: its provider is asked for chat alone", m.Name)
+		return
+	} else if mode != "" && mode != "chat" && mode != catalog.ModeEmbedding {
+		i.leave("model %s: it is for %s, not chat or embeddings", m.Name, mode)
 		return
 	}
 	p, why := i.provider(provider, m.Params.APIBase, m.Params.APIKey)
@@ -191,8 +197,12 @@ func (i *litellmImport) model(m *litellmModel) {
 	if i.arms[m.Name] == nil {
 		i.names = append(i.names, m.Name)
 	}
-	if id := p.name + "/" + name; !slices.Contains(i.arms[m.Name], id) {
+	id := p.name + "/" + name
+	if !slices.Contains(i.arms[m.Name], id) {
 		i.arms[m.Name] = append(i.arms[m.Name], id)
+	}
+	if a, ok := i.known.Lookup(catalog.ArmID(id)); mode == catalog.ModeEmbedding || mode == "" && ok && a.Mode != catalog.ModeChat {
+		i.direct[m.Name] = true
 	}
 }
 

@@ -32,13 +32,21 @@ model_list:
   - model_name: ear
     litellm_params: {model: openai/whisper-1}
     model_info: {mode: audio_transcription}
+  - model_name: index
+    litellm_params: {model: openai/text-embedding-3-small, api_key: os.environ/OPENAI_API_KEY}
+  - model_name: ours
+    litellm_params: {model: openai/embed, api_base: "http://10.0.0.7:8000/v1", api_key: none}
+    model_info: {mode: embedding, input_cost_per_token: 1e-08, output_cost_per_token: 0}
+  - model_name: theirs
+    litellm_params: {model: gemini/gemini-embedding-001, api_key: os.environ/GEMINI_API_KEY}
+    model_info: {mode: embedding}
   - model_name: nobody
     litellm_params: {model: no-such-model}
 router_settings:
   routing_strategy: simple-shuffle
   num_retries: 5
   timeout: 120
-  fallbacks: [{smart: [gpt-5-mini, bed]}, {bed: [smart]}]
+  fallbacks: [{smart: [gpt-5-mini, bed]}, {bed: [smart]}, {index: [ours]}]
   context_window_fallbacks: [{gpt-5-mini: [smart]}]
   model_group_alias: {clever: smart, gone: bed}
   allowed_fails: 3
@@ -70,9 +78,9 @@ func TestImportLiteLLM(t *testing.T) {
 	}
 	contains(t, "the configuration", stdout, "name: openai\n", "name: azure\n", "base_url: ${AZURE_API_BASE}/openai/v1", "name: openai-2\n",
 		"base_url: https://api.openai.com/v1", "name: localhost-11434", "http://localhost:11434/v1", "llama3:8b", "name: 10.0.0.7-8000", "name: mistral\n",
-		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "context_tokens: 1000", "free: true",
+		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "mode: embedding\n", "input_usd_per_mtok: 0.01\n", "context_tokens: 1000", "free: true",
 		"attempts: 3", "timeout_seconds: 120", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
-	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
+	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "index": "openai/text-embedding-3-small", "ours": "10.0.0.7-8000/embed", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
 		if got := strings.Join(c.Aliases[name], " "); got != want {
 			t.Errorf("alias %s stands for %q, want %q", name, got, want)
 		}
@@ -86,7 +94,7 @@ func TestImportLiteLLM(t *testing.T) {
 	for _, left := range []string{
 		"line 4: rpm", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
 		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_project", "routing_strategy simple-shuffle: availability", "num_retries 5",
-		"fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
+		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
 	} {
 		if !strings.Contains(stderr, left) {
 			t.Errorf("nobody is told of %q:\n%s", left, stderr)

@@ -23,11 +23,16 @@ func (i *litellmImport) overrides(m *litellmModel, name string) any {
 		set("max_output_tokens", info.MaxOutput)
 	}
 	in, out := cmp.Or(info.Price.In, m.Params.Price.In), cmp.Or(info.Price.Out, m.Params.Price.Out)
+	embeds := info.Mode == string(catalog.ModeEmbedding)
+	if embeds {
+		set("mode", info.Mode)
+		out = nil
+	}
 	switch {
 	case in == nil && out == nil:
-	case in == nil || out == nil:
+	case in == nil || out == nil && !embeds:
 		i.leave("model %s: a price of input or output without the other", m.Name)
-	case *in == 0 && *out == 0:
+	case *in == 0 && (embeds || *out == 0):
 		set("free", true)
 	default:
 		for _, p := range [...]struct {
@@ -138,7 +143,9 @@ func (i *litellmImport) fallback(in *litellmConfig) {
 					continue
 				}
 				for _, to := range group[name] {
-					if i.arms[to] == nil {
+					if i.direct[name] || i.direct[to] {
+						i.leave("fallback %s of %s: only models for chat stand in for one another", to, name)
+					} else if i.arms[to] == nil {
 						i.leave("fallback %s of %s: it is not in the model_list, or was left out", to, name)
 					} else if !slices.Contains(i.fallbacks[name], to) {
 						i.fallbacks[name] = append(i.fallbacks[name], to)

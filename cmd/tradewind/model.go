@@ -14,6 +14,7 @@ import (
 // catalog has it.
 type modelConfig struct {
 	Name            string               `yaml:"name" doc:"The provider's own name of the model."`
+	Mode            catalog.Mode         `yaml:"mode" enum:"chat,completion,embedding" doc:"What it is asked for; without it, what the catalog says, or chat. Only models for chat are routed: the others serve who names them, on /v1/completions and /v1/embeddings."`
 	Tier            catalog.Tier         `yaml:"tier" enum:"small,medium,large,frontier" doc:"How good it is, until something was measured."`
 	BaseModel       string               `yaml:"base_model" doc:"Equal for the same weights at several providers."`
 	ContextTokens   int                  `yaml:"context_tokens" doc:"The whole window."`
@@ -44,6 +45,9 @@ func (e *effort) UnmarshalText(text []byte) error {
 
 // withEfforts are the arm and those that it is with an effort.
 func (m *modelConfig) withEfforts(a *catalog.Arm) ([]catalog.Arm, error) {
+	if len(m.Efforts) > 0 && a.Mode != catalog.ModeChat {
+		return nil, fmt.Errorf("%s is for mode %s, which has no efforts", a.ID, a.Mode)
+	}
 	all := []catalog.Arm{*a}
 	for i, e := range m.Efforts {
 		if e != openai.NoEffort && !a.Capabilities.Has(catalog.Reasoning) {
@@ -130,6 +134,9 @@ func (m *modelConfig) entry(provider string, known *catalog.Catalog) (*catalog.E
 	if e == nil {
 		e = &catalog.Entry{ID: string(id)}
 	}
+	if m.Mode != "" {
+		e.Mode = m.Mode
+	}
 	if m.Tier != "" {
 		e.Tier = m.Tier
 	}
@@ -186,8 +193,12 @@ func (m *modelConfig) price(e *catalog.Entry) error {
 		}
 		return nil
 	}
-	if (rates.In == nil) != (rates.Out == nil) || rates.In != nil && !m.Free && *rates.In == 0 && *rates.Out == 0 {
-		return errors.New("a price needs input_usd_per_mtok and output_usd_per_mtok above zero; say `free: true` for a model that costs nothing")
+	in, out := rates.In, rates.Out
+	if e.Mode == catalog.ModeEmbedding && out == nil { // it has no output
+		out = in
+	}
+	if (in == nil) != (out == nil) || in != nil && !m.Free && *in == 0 && *out == 0 {
+		return errors.New("a price needs input_usd_per_mtok and output_usd_per_mtok above zero, of embeddings the first alone; say `free: true` for a model that costs nothing")
 	}
 	e.Changes, e.Disputed, e.Sources, e.AsOf = nil, nil, []string{"configuration"}, m.AsOf
 	if m.Free && rates.In == nil {

@@ -15,7 +15,11 @@ import (
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
+	do := run
+	if len(os.Args) > 1 {
+		do = direct
+	}
+	if err := do(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -103,4 +107,56 @@ func (r *report) responses(ctx context.Context, client *openai.Client) error {
 		}
 	}
 	return stream.Err()
+}
+
+// directReport is of what is passed through: embeddings and completions of the models that the arguments name.
+type directReport struct {
+	Vectors                        [][]float64
+	EmbeddingModel, CompletionUsed string
+	Tokens, CompletionTokens       int64
+	Text, Streamed                 string
+	StreamUsage                    int64
+	ErrorCode, ErrorParam          string
+}
+
+func direct(ctx context.Context) error {
+	client := openai.NewClient()
+	var r directReport
+	ask := openai.EmbeddingNewParams{Model: os.Args[1], Input: openai.EmbeddingNewParamsInputUnion{OfArrayOfStrings: []string{"one", "three"}}}
+	vectors, err := client.Embeddings.New(ctx, ask)
+	if err != nil {
+		return fmt.Errorf("embeddings: %w", err)
+	}
+	for _, e := range vectors.Data {
+		r.Vectors = append(r.Vectors, e.Embedding)
+	}
+	r.EmbeddingModel, r.Tokens = vectors.Model, vectors.Usage.TotalTokens
+
+	text := openai.CompletionNewParams{Model: openai.CompletionNewParamsModel(os.Args[2]), Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("17 times 23 is ")}}
+	completion, err := client.Completions.New(ctx, text)
+	if err != nil {
+		return fmt.Errorf("completion: %w", err)
+	}
+	r.Text, r.CompletionUsed, r.CompletionTokens = completion.Choices[0].Text, completion.Model, completion.Usage.CompletionTokens
+	text.StreamOptions.IncludeUsage = openai.Bool(true)
+	stream := client.Completions.NewStreaming(ctx, text)
+	for stream.Next() {
+		c := stream.Current()
+		if len(c.Choices) > 0 {
+			r.Streamed += c.Choices[0].Text
+		}
+		r.StreamUsage = max(r.StreamUsage, c.Usage.CompletionTokens)
+	}
+	if err := stream.Err(); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+
+	ask.Model = "auto"
+	_, err = client.Embeddings.New(ctx, ask)
+	var apiErr *openai.Error
+	if !errors.As(err, &apiErr) {
+		return fmt.Errorf("embeddings of auto gave %v, want an API error", err)
+	}
+	r.ErrorCode, r.ErrorParam = apiErr.Code, apiErr.Param
+	return json.NewEncoder(os.Stdout).Encode(r)
 }
