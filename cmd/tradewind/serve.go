@@ -171,8 +171,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
-	// Under the journal's lock, and as safe: a key must not be lost where the decision is not.
-	keys, err := idempotency.Open(filepath.Join(c.DataDir, "idempotency"), idempotency.Options{Sync: journal.Sync(c.Journal.Sync) == journal.Always})
+	keys, err := openKeys(c)
 	if err != nil {
 		return nil, nil, errors.Join(err, closeStores(sealer))
 	}
@@ -201,15 +200,26 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		}
 		srv.watch = func(ctx context.Context) { w.run(ctx, registry) }
 	}
-	requests, cut := context.WithCancelCause(context.Background())
-	srv.cut = cut
 	srv.notice, srv.drain = c.Shutdown.waits()
-	srv.http = &http.Server{
+	srv.listens(log)
+	return srv, intro, nil
+}
+
+// listens makes the HTTP server of the main listener.
+func (s *server) listens(log *slog.Logger) {
+	requests, cut := context.WithCancelCause(context.Background())
+	s.cut = cut
+	s.http = &http.Server{
 		BaseContext: func(net.Listener) context.Context { return requests },
-		Handler:     g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler:     s.gateway.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	return srv, intro, nil
+}
+
+// openKeys opens what is known under idempotency keys: under the journal's lock, and as safe as the journal, because a key
+// must not be lost where its decision is not.
+func openKeys(c *config) (*idempotency.Store, error) {
+	return idempotency.Open(filepath.Join(c.DataDir, "idempotency"), idempotency.Options{Sync: journal.Sync(c.Journal.Sync) == journal.Always})
 }
 
 // openBooks rebuilds the ledger from its checkpoint and the journal.
