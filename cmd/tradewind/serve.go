@@ -192,15 +192,20 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 		}
 		srv.watch = func(ctx context.Context) { w.run(ctx, registry) }
 	}
-	requests, cut := context.WithCancelCause(context.Background())
-	srv.cut = cut
 	srv.notice, srv.drain = c.Shutdown.waits()
-	srv.http = &http.Server{
+	srv.listens(log)
+	return srv, intro, nil
+}
+
+// listens makes the HTTP server of the main listener.
+func (s *server) listens(log *slog.Logger) {
+	requests, cut := context.WithCancelCause(context.Background())
+	s.cut = cut
+	s.http = &http.Server{
 		BaseContext: func(net.Listener) context.Context { return requests },
-		Handler:     g.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler:     s.gateway.Handler(), MaxHeaderBytes: headerBytesMax, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	return srv, intro, nil
 }
 
 // keep has the log kept, and the heavy part of that and of sealing done by a child process where there may be one.

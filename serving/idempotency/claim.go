@@ -1,6 +1,9 @@
 package idempotency
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Claim is a key in the hands of the one request that may be charged under it. One goroutine uses it.
 type Claim struct {
@@ -40,8 +43,8 @@ func (c *Claim) End(a *Answer) error {
 	}
 	s, r, kind := c.s, c.r, kindLost
 	reason := a.Lost
-	if a.Lost == "" {
-		kind, reason = kindAnswered, Unwritten // unless it is written
+	if reason == "" {
+		kind = kindAnswered
 	}
 	payload := entryOf(r, a).append(nil)
 	if kind == kindAnswered && int64(len(payload)) > s.o.BytesMax {
@@ -61,7 +64,7 @@ func (c *Claim) End(a *Answer) error {
 		err = s.put(r, kind, payload)
 	}
 	if err != nil {
-		r.state = lost
+		r.state, r.reason = lost, cmp.Or(reason, Unwritten)
 		return fmt.Errorf("idempotency: writing the answer of round %s: %w", r.round, err)
 	}
 	return nil

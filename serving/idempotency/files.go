@@ -250,13 +250,18 @@ func (s *Store) rescue(g *segment) error {
 		if r.on.seg != g {
 			continue
 		}
-		on, err := s.append(kindLost, entryOf(r, &Answer{Lost: Damaged}).append(nil))
+		kind, answer := kindBegun, (*Answer)(nil)
+		switch r.state {
+		case answered:
+			kind, answer, r.reason = kindLost, &Answer{Lost: Damaged}, Damaged
+		case lost:
+			kind, answer = kindLost, &Answer{Lost: r.reason}
+		}
+		on, err := s.append(kind, entryOf(r, answer).append(nil))
 		if err != nil {
 			return err
 		}
-		if s.stand(r, kindLost, on); r.state == lost && r.reason == "" {
-			r.reason = Damaged
-		}
+		s.stand(r, kind, on)
 	}
 	return nil
 }
