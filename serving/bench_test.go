@@ -23,6 +23,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/aside"
+	"github.com/tradewind-llm/tradewind/serving/idempotency"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
@@ -53,7 +54,10 @@ var (
 )
 
 // tenArms is a gateway with ten arms of ten providers that answer at once, and a request of 0.7 kB.
-func tenArms(b *testing.B, more string) (*world, string) {
+func tenArms(b *testing.B, more string) (*world, string) { return tenArmsUnder(b, more, nil) }
+
+// tenArmsUnder is tenArms where idempotency keys are remembered.
+func tenArmsUnder(b *testing.B, more string, keys *idempotency.Store) (*world, string) {
 	prompt := strings.Repeat("Explain how a sail drives a boat against the wind, and why. ", 11)
 	arms := peers(10)
 	providers := map[string]upstream.Provider{}
@@ -61,7 +65,7 @@ func tenArms(b *testing.B, more string) (*world, string) {
 		arms[i].ID = catalog.ArmID(string(rune('a'+i)) + "/model")
 		providers[arms[i].ID.Provider()] = instant{}
 	}
-	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Settings: serving.Settings{Epsilon: 0.05}}, unaudited: true})
+	w := newWorld(b, setup{arms: arms, providers: providers, options: serving.Options{Settings: serving.Settings{Epsilon: 0.05}, Idempotency: keys}, unaudited: true})
 	return w, `{"model":"auto","messages":[{"role":"user","content":"` + prompt + `"}]` + more + `}`
 }
 
