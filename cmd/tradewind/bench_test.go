@@ -14,14 +14,15 @@ import (
 // TestBench runs it for a second. What it measures then says nothing; that every figure is there and no answer is lost
 // is.
 func TestBench(t *testing.T) {
-	var out, errs bytes.Buffer
+	var out bytes.Buffer
+	errs := &syncBuffer{} // the children write to it, too
 	dir := t.TempDir()
 	m := Main{
 		Args: []string{"bench", "--seconds", "1", "--json", "--dir", dir}, Getenv: env{}.get,
-		Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Self: os.Args[0],
+		Stdin: strings.NewReader(""), Stdout: &out, Stderr: errs, Self: os.Args[0],
 	}
 	if code := m.Run(t.Context()); code != 0 {
-		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
+		t.Fatalf("exit code %d\n%s%s", code, &out, errs)
 	}
 	var r speed.Report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
@@ -50,7 +51,7 @@ func TestBench(t *testing.T) {
 		t.Errorf("it leaves %v, %v", left, err)
 	}
 	if lines := strings.Split(strings.TrimSpace(errs.String()), "\n"); !strings.HasPrefix(lines[0], "1/14 bare: start") || !slices.Contains(lines, "14/14 gateway: streams without pause") {
-		t.Errorf("progress:\n%s", &errs)
+		t.Errorf("progress:\n%s", errs)
 	}
 	var table bytes.Buffer
 	if err := r.WriteText(&table); err != nil {

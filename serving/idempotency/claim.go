@@ -46,7 +46,11 @@ func (c *Claim) End(a *Answer) error {
 	if reason == "" {
 		kind = kindAnswered
 	}
-	payload := entryOf(r, a).append(nil)
+	e := entryOf(r, a)
+	if kind == kindAnswered {
+		e.deflated = s.deflate(a.Body)
+	}
+	payload := e.append(nil)
 	if kind == kindAnswered && int64(len(payload)) > s.o.BytesMax {
 		kind, reason, payload = kindLost, TooLarge, entryOf(r, &Answer{Lost: TooLarge}).append(nil)
 	}

@@ -38,7 +38,6 @@ type entry struct {
 	Status int         `json:"status,omitempty"`
 	Header http.Header `json:"header,omitempty"`
 
-	body     []byte
 	deflated []byte
 }
 
@@ -54,16 +53,33 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	return err
 }
 
-// entryOf describes a record and, where there is one, its answer.
+// entryOf describes a record and, where there is one, its answer but for the body.
 func entryOf(r *record, a *Answer) *entry {
 	e := &entry{Name: r.name, Owner: r.owner.id, Digest: r.digest, Round: r.round, At: r.at}
 	if a == nil {
 		return e
 	}
 	if e.Lost = a.Lost; a.Lost == "" {
-		e.Status, e.Header, e.body = a.Status, a.Header, a.Body
+		e.Status, e.Header = a.Status, a.Header
 	}
 	return e
+}
+
+// deflate makes a body small.
+func (s *Store) deflate(body []byte) []byte {
+	if len(body) == 0 {
+		return nil
+	}
+	w, ok := s.deflaters.Get().(*flate.Writer) // it is a megabyte
+	if !ok {
+		w, _ = flate.NewWriter(nil, flate.BestSpeed) // a level that exists
+	}
+	defer s.deflaters.Put(w)
+	var out bytes.Buffer
+	w.Reset(&out)
+	_, _ = w.Write(body) // a buffer takes everything
+	_ = w.Close()
+	return out.Bytes()
 }
 
 // append appends the payload.
@@ -72,13 +88,7 @@ func (e *entry) append(dst []byte) []byte {
 	if err != nil { // a year beyond 9999
 		panic(fmt.Sprintf("idempotency: %v", err))
 	}
-	out := bytes.NewBuffer(append(append(dst, line...), '\n'))
-	if len(e.body) > 0 {
-		w, _ := flate.NewWriter(out, flate.BestSpeed) // a level that exists
-		_, _ = w.Write(e.body)                        // a buffer takes everything
-		_ = w.Close()
-	}
-	return out.Bytes()
+	return append(append(append(dst, line...), '\n'), e.deflated...)
 }
 
 // parse reads a payload. The body stays deflated, as a part of the payload.

@@ -180,8 +180,9 @@ type owner struct {
 
 // Store remembers keys. Its methods may be called from any goroutine.
 type Store struct {
-	o   Options
-	dir string
+	o         Options
+	dir       string
+	deflaters sync.Pool
 	// recording are the bytes of answers that are being written down.
 	recording atomic.Int64
 
