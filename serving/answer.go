@@ -106,10 +106,9 @@ func (r *round) writeWhole(arm *catalog.Arm, event *upstream.Event, final openai
 		return err
 	}
 	r.head()
-	h := r.w.Header()
-	h.Set("Content-Type", "application/json")
+	r.set("Content-Type", "application/json")
 	r.answerHead(arm, r.outcome.Attempts)
-	h.Set("X-Tradewind-Cost-Usd", costText(final.Cost))
+	r.set("X-Tradewind-Cost-Usd", costText(final.Cost))
 	r.wrote = true
 	_, _ = r.w.Write(body) // the answer is paid for; whether the client took it changes nothing
 	return nil
@@ -130,7 +129,6 @@ func (r *round) next(s source) (upstream.Event, error) {
 func (r *round) relayStream(a *upstream.Answer) error {
 	defer func() { _ = a.Close() }()
 	events, w := r.events(a), r.surface.writer(r, a.Served().ID)
-	flusher := http.NewResponseController(r.w)
 	var tried []datasets.Attempt
 	for _, t := range a.Attempts() {
 		tried = append(tried, datasets.Attempt{Arm: t.Arm, Outcome: t.Outcome()})
@@ -138,34 +136,25 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	r.streamHead(a.Served(), tried)
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}
-	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
+	to, plain := newOutlet(r.w), a.Dialect() == r.surface.dialect // a translator may ask for several events before it gives one
+	var event upstream.Event                                      // one for all of them: the writer's interface takes it to the heap
 	for {
+		if !(plain && a.Buffered()) && !to.flush() {
+			return r.broke(a, context.Canceled, seen.usage, seen.tokens())
+		}
 		var err error
 		if event, err = r.next(events); err != nil {
-			return r.endStream(a, w, err, &seen, flusher)
+			return r.endStream(a, w, err, &seen, to)
 		}
 		seen.add(&event)
-		if out = w.AppendEvent(out[:0], &event); len(out) > 0 && !r.send(flusher, out) {
+		if out = w.AppendEvent(out[:0], &event); !to.write(out) {
 			return r.broke(a, context.Canceled, seen.usage, seen.tokens())
 		}
 	}
 }
 
-// sendMax is how long a client may leave a piece of a stream lying before it counts as gone.
-const sendMax = time.Minute
-
-// send writes a piece of a stream at once and reports whether the client takes it.
-func (r *round) send(flusher *http.ResponseController, b []byte) bool {
-	_ = flusher.SetWriteDeadline(time.Now().Add(sendMax)) // what has no deadlines (a test's recorder) never blocks either
-	if _, err := r.w.Write(b); err != nil {
-		return false
-	}
-	err := flusher.Flush()
-	return err == nil || errors.Is(err, http.ErrNotSupported)
-}
-
 // endStream ends a stream in one of three ways: complete, cut by the vendor, or left by the client.
-func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *contentMeter, flusher *http.ResponseController) error {
+func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *contentMeter, to *outlet) error {
 	var final openai.Final
 	var failure *openai.Error
 	if err == io.EOF {
@@ -175,7 +164,7 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 		failure = openai.AsError(err)
 	}
 	if !r.gone() {
-		r.send(flusher, w.AppendEnd(nil, final, failure))
+		to.send(w.AppendEnd(nil, final, failure))
 	}
 	if err == nil && r.gates != nil {
 		r.judgeAfter(a.Served())
@@ -351,29 +340,39 @@ func (r *round) forecast(arm *catalog.Arm) catalog.Nanodollars {
 	return n
 }
 
+// set sets a header by its canonical name. The values of a request share their memory, which belongs to the answer and not
+// to the round: it is sent when the round is over.
+func (r *round) set(name, value string) {
+	if r.values == nil {
+		r.values = make([]string, 0, 24)
+	}
+	n := len(r.values)
+	r.values = append(r.values, value)
+	r.w.Header()[name] = r.values[n : n+1 : n+1]
+}
+
 // head sets the headers that every answer has.
 func (r *round) head() {
-	h := r.w.Header()
-	h.Set("X-Request-Id", r.requestID)
-	h.Set("X-Tradewind-Decision-Id", string(r.id))
+	r.set("X-Request-Id", r.requestID)
+	r.set("X-Tradewind-Decision-Id", string(r.id))
 	if r.wire != nil {
-		h.Set("X-Tradewind-Requested-Model", headerValue(r.wire.Model))
+		r.set("X-Tradewind-Requested-Model", headerValue(r.wire.Model))
 	}
 	if d := &r.decision; d.Action != "" {
-		h.Set("X-Tradewind-Strategy", d.Strategy)
-		h.Set("X-Tradewind-Reason", string(r.reason()))
+		r.set("X-Tradewind-Strategy", d.Strategy)
+		r.set("X-Tradewind-Reason", string(r.reason()))
 		if d.RouterVersion != "" {
-			h.Set("X-Tradewind-Router-Version", d.RouterVersion)
+			r.set("X-Tradewind-Router-Version", d.RouterVersion)
 		}
 	}
 	if n := len(r.outcome.Attempts); n > 0 {
-		h.Set("X-Tradewind-Attempts", strconv.Itoa(n))
+		r.set("X-Tradewind-Attempts", strconv.Itoa(n))
 	}
 	if r.principal != nil && r.limited() && r.remaining() == nil {
-		h.Set("X-Tradewind-Budget-Remaining-Usd", r.left.String())
+		r.set("X-Tradewind-Budget-Remaining-Usd", r.left.String())
 	}
 	overhead := r.since() - r.waited
-	h.Set("X-Tradewind-Overhead-Ms", strconv.FormatFloat(milliseconds(overhead), 'f', 3, 64))
+	r.set("X-Tradewind-Overhead-Ms", strconv.FormatFloat(milliseconds(overhead), 'f', 3, 64))
 }
 
 // reason is the outcome's where it replaces the decision's.
@@ -395,10 +394,9 @@ func (r *round) tried() []catalog.ArmID {
 
 // answerHead sets the headers that name who answered, and who was tried.
 func (r *round) answerHead(served *catalog.Arm, tried []datasets.Attempt) {
-	h := r.w.Header()
-	h.Set("X-Tradewind-Model", string(served.ID))
-	h.Set("X-Tradewind-Provider", served.ID.Provider())
-	h.Set("X-Tradewind-Attempts", strconv.Itoa(len(tried)))
+	r.set("X-Tradewind-Model", string(served.ID))
+	r.set("X-Tradewind-Provider", served.ID.Provider())
+	r.set("X-Tradewind-Attempts", strconv.Itoa(len(tried)))
 	var failed []string
 	for i := range tried { // a retry of the same arm is no fallback, and a call that was outrun has not failed
 		if arm := tried[i].Arm; arm != served.ID && tried[i].Outcome != "cancelled" && !slices.Contains(failed, string(arm)) {
@@ -406,10 +404,10 @@ func (r *round) answerHead(served *catalog.Arm, tried []datasets.Attempt) {
 		}
 	}
 	if len(failed) > 0 {
-		h.Set("X-Tradewind-Fallback-From", strings.Join(failed, ","))
+		r.set("X-Tradewind-Fallback-From", strings.Join(failed, ","))
 	}
 	if served.ID != r.decision.Action && r.outcome.Reason == "" {
-		h.Set("X-Tradewind-Reason", string(datasets.FellBack))
+		r.set("X-Tradewind-Reason", string(datasets.FellBack))
 	}
 }
 
@@ -417,12 +415,11 @@ func (r *round) answerHead(served *catalog.Arm, tried []datasets.Attempt) {
 func (r *round) streamHead(served *catalog.Arm, tried []datasets.Attempt) {
 	r.head()
 	r.answerHead(served, tried)
-	h := r.w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Accel-Buffering", "no")
+	r.set("Content-Type", "text/event-stream; charset=utf-8")
+	r.set("Cache-Control", "no-cache")
+	r.set("X-Accel-Buffering", "no")
 	if c := r.candidate(served.ID); c.Priced {
-		h.Set("X-Tradewind-Cost-Estimate-Usd", strconv.FormatFloat(c.CostUSD, 'f', 9, 64))
+		r.set("X-Tradewind-Cost-Estimate-Usd", strconv.FormatFloat(c.CostUSD, 'f', 9, 64))
 	}
 	r.w.WriteHeader(http.StatusOK)
 }

@@ -58,7 +58,7 @@ func (g *Gateway) countTokens(c *gin.Context, p *governance.Principal) {
 	}
 	grant, refusal := g.o.Quota.Admit(p.KeyID, p.Limits, 0)
 	if refusal != nil {
-		g.fail(c, rateError(c.Writer.Header(), refusal))
+		g.fail(c, rateError(c.Header, refusal))
 		return
 	}
 	defer grant.Release()

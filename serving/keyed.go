@@ -170,7 +170,7 @@ func (r *round) answerAgain(a *idempotency.Answer) {
 	r.wrote, r.status = true, a.Status
 	r.w.WriteHeader(a.Status)
 	if r.wire.Stream {
-		r.send(http.NewResponseController(r.w), a.Body)
+		newOutlet(r.w).send(a.Body)
 		return
 	}
 	_, _ = r.w.Write(a.Body) // it will be there for the next retry too

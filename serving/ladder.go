@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"slices"
 	"time"
 
@@ -294,7 +293,7 @@ func (r *round) serveHeld(h *held) error {
 	}
 	r.streamHead(h.arm, r.outcome.Attempts)
 	r.wrote = true
-	r.send(http.NewResponseController(r.w), w.AppendEnd(out, h.final, nil))
+	newOutlet(r.w).send(w.AppendEnd(out, h.final, nil))
 	return nil
 }
 

@@ -106,9 +106,11 @@ type round struct {
 	waited  time.Duration
 	outcome datasets.Outcome
 	keyed   *keyed // nil without an idempotency key
-	wrote   bool
-	status  int
-	err     error
+	// values are those of the answer's headers.
+	values []string
+	wrote  bool
+	status int
+	err    error
 }
 
 // begin takes a round from the pool and names it.
@@ -348,33 +350,32 @@ func (r *round) unsupported() error {
 func (r *round) admit() error {
 	grant, refusal := r.g.o.Quota.Admit(r.principal.KeyID, r.principal.Limits, int(r.wire.InputBound()/4)+1)
 	if refusal != nil {
-		return rateError(r.w.Header(), refusal)
+		return rateError(r.set, refusal)
 	}
 	r.grant, r.granted = grant, true
-	rateHead(r.w.Header(), grant.Requests, grant.Tokens)
+	rateHead(r.set, grant.Requests, grant.Tokens)
 	return nil
 }
 
 // rateError is the wire's error of a limit that is reached.
-func rateError(h http.Header, refusal *quota.Refusal) error {
-	rateHead(h, refusal.Requests, refusal.Tokens)
+func rateError(set func(name, value string), refusal *quota.Refusal) error {
+	rateHead(set, refusal.Requests, refusal.Tokens)
 	e := openai.NewError(openai.RateLimitExceeded, "the key's limit of %d %s is reached", refusal.Limit, refusal.Kind)
 	e.RetryAfter, e.Reason = refusal.RetryAfter, "rate_limited_"+string(refusal.Kind)
 	return e
 }
 
 // rateHead sets the headers of the limits that are set, in OpenAI's form.
-func rateHead(h http.Header, requests, tokens quota.Meter) {
-	for _, m := range [...]struct {
-		name string
-		quota.Meter
-	}{{"Requests", requests}, {"Tokens", tokens}} {
-		if m.Limit == 0 {
-			continue
-		}
-		h.Set("X-Ratelimit-Limit-"+m.name, strconv.Itoa(m.Limit))
-		h.Set("X-Ratelimit-Remaining-"+m.name, strconv.Itoa(m.Remaining))
-		h.Set("X-Ratelimit-Reset-"+m.name, m.Reset.String())
+func rateHead(set func(name, value string), requests, tokens quota.Meter) {
+	if requests.Limit != 0 {
+		set("X-Ratelimit-Limit-Requests", strconv.Itoa(requests.Limit))
+		set("X-Ratelimit-Remaining-Requests", strconv.Itoa(requests.Remaining))
+		set("X-Ratelimit-Reset-Requests", requests.Reset.String())
+	}
+	if tokens.Limit != 0 {
+		set("X-Ratelimit-Limit-Tokens", strconv.Itoa(tokens.Limit))
+		set("X-Ratelimit-Remaining-Tokens", strconv.Itoa(tokens.Remaining))
+		set("X-Ratelimit-Reset-Tokens", tokens.Reset.String())
 	}
 }
 

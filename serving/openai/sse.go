@@ -82,6 +82,20 @@ func (s *Scanner) Next() (Event, error) {
 	}
 }
 
+// Buffered reports whether the next event is here, so that Next does not wait for it. Where it is not sure it says no. A
+// comment that is here alone is no event.
+func (s *Scanner) Buffered() bool {
+	rest := s.buf[s.start:s.end]
+	if !bytes.HasPrefix(rest, []byte("data:")) {
+		i := bytes.Index(rest, []byte("\ndata:"))
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+1:]
+	}
+	return bytes.Contains(rest, []byte("\n\n")) || bytes.Contains(rest, []byte("\n\r\n"))
+}
+
 // line returns the next line without its end, valid until the next call. The last line may have no end.
 func (s *Scanner) line() ([]byte, error) {
 	for searched := 0; ; {

@@ -88,6 +88,22 @@ func TestScanner(t *testing.T) {
 	}
 }
 
+// What is here is known before it is asked for; what is not, or is no event, is not taken for one.
+func TestScannerBuffered(t *testing.T) {
+	for in, want := range map[string]bool{
+		"data: b\n\n": true, "event: x\ndata: b\n\n": true, "data: b\r\n\r\n": true, ": ping\n\ndata: b\n\n": true,
+		"": false, "data: b\n": false, ": ping\n\n": false, "event: x\n\n": false, "event: data:\n\n": false, "data: b\n\r": false,
+	} {
+		s := NewScanner(strings.NewReader("data: a\n\n"+in), 0)
+		if _, err := s.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Buffered(); got != want {
+			t.Errorf("%q: %v, want %v", in, got, want)
+		}
+	}
+}
+
 func TestScannerLimits(t *testing.T) {
 	for name, in := range map[string]string{
 		"line":            "data: " + strings.Repeat("x", 100),
@@ -115,12 +131,17 @@ func FuzzScanner(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte, step int) {
 		const limit = 256
-		s := NewScanner(&steps{in, max(1, step&63)}, limit)
+		r := &steps{b: in, n: max(1, step&63)}
+		s := NewScanner(r, limit)
 		var got []Event
 		var err error
 		for {
 			var ev Event
-			if ev, err = s.Next(); err != nil {
+			buffered, reads := s.Buffered(), r.reads
+			if ev, err = s.Next(); buffered && r.reads > reads {
+				t.Fatalf("an event is said to be here, and %d reads were needed", r.reads-reads)
+			}
+			if err != nil {
 				break
 			}
 			got = append(got, Event{bytes.Clone(ev.Name), bytes.Clone(ev.Data), ev.Unterminated})
@@ -144,11 +165,12 @@ func FuzzScanner(f *testing.F) {
 
 // steps reads n bytes at a time.
 type steps struct {
-	b []byte
-	n int
+	b        []byte
+	n, reads int
 }
 
 func (s *steps) Read(p []byte) (int, error) {
+	s.reads++
 	if len(s.b) == 0 {
 		return 0, io.EOF
 	}

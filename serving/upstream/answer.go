@@ -110,6 +110,15 @@ func (a *Answer) count(ev *Event) {
 	}
 }
 
+// Buffered reports whether the next event is here, so that Next does not wait for it.
+func (a *Answer) Buffered() bool {
+	if len(a.prelude) > 0 || a.hasFirst || a.ended {
+		return true
+	}
+	b, ok := a.source.(Buffered)
+	return ok && b.Buffered()
+}
+
 func (a *Answer) clientGone() bool {
 	cause := context.Cause(a.ctx)
 	return cause != nil && cause != errStalled && cause != errDeadline

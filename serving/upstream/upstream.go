@@ -55,6 +55,11 @@ type Stream interface {
 	Close() error
 }
 
+// Buffered is what a Stream also is that knows whether its next event is here, so that Next does not wait for it.
+type Buffered interface {
+	Buffered() bool
+}
+
 // Headed is what a Stream also is that came with HTTP headers: vendors tell in them what is left of a key's rate limits.
 type Headed interface {
 	// Header is a header of the answer, "" where there is none.

@@ -33,9 +33,13 @@ const (
 	errorBodyMax = 64 << 10
 	headersMax   = 64 << 10
 	idleConnsMax = 512
+	// writeBuffer takes a request of usual size whole: in Go's 4 KiB a longer one is written in pieces, and copied once more.
+	writeBuffer = 32 << 10
 	// drainMax and drainTime bound what is read after the end of an answer so that its connection can be used again.
-	drainMax  = 4 << 10
-	drainTime = 50 * time.Millisecond
+	drainMax = 4 << 10
+	// wholeFirst is the most memory that is taken for a body before it comes.
+	wholeFirst = 256 << 10
+	drainTime  = 50 * time.Millisecond
 )
 
 // Options configure a Client. BaseURL is required.
@@ -103,6 +107,7 @@ func New(o Options) (*Client, error) {
 		MaxIdleConnsPerHost:    idleConnsMax,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: headersMax,
+		WriteBufferSize:        writeBuffer,
 	}}, nil
 }
 
@@ -225,7 +230,10 @@ func (c *Client) Post(ctx context.Context, call *Call) (*Answer, error) {
 		}
 		return nil, upstream.Classify(resp.StatusCode, resp.Header, body, time.Now(), c.Redact)
 	}
-	a := &Answer{client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header, max: cmp.Or(call.AnswerMax, c.o.AnswerMax)}
+	a := &Answer{
+		client: c, body: resp.Body, cancel: cancel, streamed: call.Stream, header: resp.Header, length: resp.ContentLength,
+		max: cmp.Or(call.AnswerMax, c.o.AnswerMax),
+	}
 	isEvents := strings.HasPrefix(resp.Header.Get("Content-Type"), call.events())
 	if call.Stream && (isEvents || resp.Header.Get("Content-Type") == "") {
 		a.events = openai.NewScanner(resp.Body, a.max)
@@ -277,6 +285,7 @@ type Answer struct {
 	// streamed says that the answer comes piece by piece.
 	streamed bool
 	header   http.Header
+	length   int64 // of a whole body, -1 where it is not told
 	max      int
 	done     bool
 	closed   bool
@@ -296,14 +305,17 @@ func (c *Client) AnswerMax() int { return c.o.AnswerMax }
 
 // Whole reads a body to its end.
 func (a *Answer) Whole() ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(a.body, int64(a.max)+1))
-	if err != nil {
+	var body bytes.Buffer
+	if a.length > 0 { // a length is only what the vendor says: memory for more is taken as it comes
+		body.Grow(int(min(a.length, wholeFirst)) + bytes.MinRead)
+	}
+	if _, err := body.ReadFrom(io.LimitReader(a.body, int64(a.max)+1)); err != nil {
 		return nil, Broken(err)
 	}
-	if len(body) > a.max {
+	if body.Len() > a.max {
 		return nil, BadAnswer("the answer has more than %d bytes", a.max)
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // Next reads one event. It returns io.EOF where the connection ended; whether the answer was complete then is for the
@@ -320,6 +332,9 @@ func (a *Answer) Next() (openai.Event, error) {
 	}
 	return raw, nil
 }
+
+// Buffered reports whether the next event is here.
+func (a *Answer) Buffered() bool { return a.events != nil && a.events.Buffered() }
 
 // Complete says that the answer has come to its end, so that its connection can be used again.
 func (a *Answer) Complete() { a.done = true }

@@ -109,6 +109,12 @@ func (s *stream) Next() (upstream.Event, error) {
 	}
 }
 
+// Buffered reports whether the next event is here.
+func (s *stream) Buffered() bool {
+	b, ok := s.inner.(upstream.Buffered)
+	return ok && b.Buffered()
+}
+
 // let gives the key back, once.
 func (s *stream) let() {
 	s.mu.Lock()

@@ -218,6 +218,9 @@ func (s *stream) parse(data []byte) (upstream.Event, error) {
 	return openai.ParseChunk(data)
 }
 
+// Buffered reports whether the next event is here.
+func (s *stream) Buffered() bool { return s.done || s.answer.Buffered() }
+
 // Close ends the call.
 func (s *stream) Close() error { return s.answer.Close() }
 

@@ -37,6 +37,40 @@ func TestResponses(t *testing.T) {
 	})
 }
 
+// TestBuffered: of two events that come together the second is known to be here, and of one that comes later it is not.
+func TestBuffered(t *testing.T) {
+	const chunk = `data: {"choices":[{"index":0,"delta":{"content":"a"}}]}` + "\n\n"
+	more := make(chan struct{})
+	vendor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, chunk+chunk)
+		w.(http.Flusher).Flush()
+		<-more
+		_, _ = io.WriteString(w, chunk+"data: [DONE]\n\n")
+	}))
+	defer vendor.Close()
+	p, err := New(Options{BaseURL: vendor.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Stream(t.Context(), &upstream.Request{Arm: &catalog.Arm{ID: "a/b"}, Body: []byte("{}"), Stream: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, want := range []bool{true, false, true, true} { // after the end nothing is waited for
+		if i == 2 {
+			close(more)
+		}
+		if _, err := s.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.(upstream.Buffered).Buffered(); got != want {
+			t.Errorf("after event %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
 func TestConnectError(t *testing.T) {
 	p, err := New(Options{BaseURL: "http://127.0.0.1:1"})
 	if err != nil {
