@@ -161,7 +161,7 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 		final, err = r.conclude(a, seen.usage, seen.tokens()), nil
 	} else {
 		err = r.broke(a, err, seen.usage, seen.tokens())
-		failure = openai.AsError(err)
+		failure = r.g.hush(err)
 	}
 	if !r.gone() {
 		to.send(w.AppendEnd(nil, final, failure))
@@ -456,7 +456,7 @@ func (r *round) finish() {
 		o.CostStatus = datasets.CostFinal
 	}
 	if r.err != nil {
-		o.Error = string(openai.AsError(r.err).Code)
+		o.Error = string(r.g.hush(r.err).Code)
 	}
 	total := now.Sub(r.started)
 	o.LatencyMS, o.OverheadMS = milliseconds(total), milliseconds(total-r.waited)

@@ -126,7 +126,7 @@ func (g *Gateway) fail(c *gin.Context, err error) {
 	if id == "" {
 		id = g.named(c)
 	}
-	g.failing(c.Request.URL.Path)(c.Writer, openai.AsError(err), id, "")
+	g.failing(c.Request.URL.Path)(c.Writer, g.hush(err), id, "")
 }
 
 func (g *Gateway) notFound(c *gin.Context) {
@@ -197,7 +197,7 @@ func (g *Gateway) route(c *gin.Context) {
 	}
 	if err != nil {
 		r.head()
-		openai.WriteError(c.Writer, openai.AsError(err), r.requestID, string(r.id))
+		openai.WriteError(c.Writer, g.hush(err), r.requestID, string(r.id))
 		return
 	}
 	r.choose(r.proposed.Best)

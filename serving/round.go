@@ -170,7 +170,7 @@ func (r *round) end() {
 	}
 	code := ""
 	if r.err != nil {
-		e := openai.AsError(r.err)
+		e := r.g.hush(r.err)
 		code = codeLabel(e.Code)
 		if e.Code == openai.InternalError {
 			r.g.o.Log.Error("request failed", "round", r.id, "error", r.err)
@@ -191,6 +191,14 @@ func (r *round) end() {
 		r.tell(total)
 	}
 	r.recycle()
+}
+
+// hush is an error as a client may hear it and the journal keep it: a vendor's words, and what the client itself has written,
+// may hold a secret.
+func (g *Gateway) hush(err error) *openai.Error {
+	e := *openai.AsError(err)
+	e.Message, e.Code, e.Param = g.o.Redact(e.Message), openai.Code(g.o.Redact(string(e.Code))), g.o.Redact(e.Param)
+	return &e
 }
 
 // panicked makes an internal error of a panic. Where the decision was written a vendor may have been called, so its

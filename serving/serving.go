@@ -50,6 +50,9 @@ type Options struct {
 	// Log takes what is worth a person's eye; nil is silent.
 	Log *slog.Logger
 
+	// Redact removes secrets from what a client is told of an error; nil removes none.
+	Redact func(string) string
+
 	// Sessions say how conversations are remembered.
 	Sessions session.Options
 	// Policy decides; nil is policy.Router.
@@ -112,6 +115,9 @@ func New(o Options) (*Gateway, error) {
 	}
 	if o.BodyMax == 0 {
 		o.BodyMax = openai.BodyMax
+	}
+	if o.Redact == nil {
+		o.Redact = func(s string) string { return s }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

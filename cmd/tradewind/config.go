@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,8 @@ type config struct {
 	// files are those that it was read from, and sum is their fingerprint, so that a change of one is seen.
 	files []string
 	sum   string
+	// substituted are the secrets that were put into the file.
+	substituted []telemetry.Secret
 }
 
 // nameList is one name or a list of them.
@@ -274,7 +277,7 @@ func loopback(addr string) bool {
 
 // secrets lists every secret of the configuration, for the log's redaction.
 func (c *config) secrets() []telemetry.Secret {
-	var all []telemetry.Secret
+	all := slices.Clone(c.substituted)
 	for _, p := range c.Providers {
 		all = append(append(all, p.APIKey, p.SecretAccessKey, p.SessionToken), p.APIKeys...)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/telemetry"
 )
 
 const (
@@ -56,7 +57,7 @@ func parseConfig(c *config, text []byte, getenv func(string) string) error {
 	r := configReader{getenv: getenv}
 	r.values(body)
 	r.check(body, reflect.TypeFor[config]())
-	c.files, c.source = append(c.files, r.files...), body
+	c.files, c.source, c.substituted = append(c.files, r.files...), body, r.secrets
 	if len(r.problems) > 0 {
 		return r.problems
 	}
@@ -160,6 +161,8 @@ type configReader struct {
 	getenv   func(string) string
 	files    []string
 	problems problems
+	// secrets are what was put in place of a name that sounds like one's, or came from a file of its own.
+	secrets []telemetry.Secret
 	// unknown, where set, is told of keys that nobody reads, in place of problems.
 	unknown func(line int, name string)
 }
@@ -205,6 +208,7 @@ func (r *configReader) value(n ast.Node, s string) string {
 			if value == "" {
 				r.problem(n, "the variable %s is not set", name)
 			}
+			r.secret(name, value)
 			return value
 		}
 	}
@@ -214,7 +218,9 @@ func (r *configReader) value(n ast.Node, s string) string {
 		if err != nil {
 			r.problem(n, "%v", err)
 		}
-		return strings.TrimRight(string(text), "\r\n")
+		value := strings.TrimRight(string(text), "\r\n")
+		r.secret("key file", value)
+		return value
 	}
 	var out strings.Builder
 	for {
@@ -236,8 +242,23 @@ func (r *configReader) value(n ast.Node, s string) string {
 		if value == "" {
 			value = fallback
 		}
+		r.secret(name, value)
 		out.WriteString(value)
 		s = tail
+	}
+}
+
+// secretNames are what the names of variables have in them that hold a secret.
+var secretNames = [...]string{"KEY", "TOKEN", "SECRET", "PASSWORD", "BEARER", "CREDENTIAL"}
+
+// secretMin is the shortest value that is taken for a secret: a log without every "1" would tell nothing.
+const secretMin = 8
+
+// secret remembers a value, wherever it is put: an address may hold one too, which no type says.
+func (r *configReader) secret(name, value string) {
+	name = strings.ToUpper(name)
+	if len(value) >= secretMin && slices.ContainsFunc(secretNames[:], func(s string) bool { return strings.Contains(name, s) }) {
+		r.secrets = append(r.secrets, telemetry.Secret(value))
 	}
 }
 

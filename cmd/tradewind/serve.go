@@ -174,7 +174,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	g, err := serving.New(serving.Options{
 		Settings: settings, Quota: limits, Capacity: capacity, Ledger: held.books, Books: held.books, Sessions: c.Sessions.options(),
 		Journal: sealer.Journal, Sealed: sealer.Log, Idempotency: held.keys, Metrics: metrics, MetricsOpen: loopback(c.Listen) || c.Metrics.Public,
-		Log: log, Tracing: export.Tracing,
+		Log: log, Tracing: export.Tracing, Redact: handler.Redact,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, held.Close())

@@ -111,7 +111,8 @@ func (w *webhook) check(ctx context.Context, s *Subject) (string, error) {
 	case len(answer) > verdictMax:
 		return "", errors.New("the webhook's answer is too long")
 	}
-	return parseVerdict(answer)
+	why, err := parseVerdict(answer)
+	return telemetry.NewRedactor(w.bearer).Redact(why), err // it goes to the log, and it may say back what it was sent
 }
 
 // parseVerdict reads what a webhook says. A verdict is a boolean and nothing that looks like one.

@@ -33,10 +33,9 @@ func NewRedactor(secrets ...Secret) *Redactor {
 	for _, s := range secrets {
 		raw := s.Reveal()
 		h := hex.EncodeToString([]byte(raw))
-		for _, form := range []string{
-			raw, h, strings.ToUpper(h), url.QueryEscape(raw), url.PathEscape(raw),
-			base64.RawStdEncoding.EncodeToString([]byte(raw)), base64.RawURLEncoding.EncodeToString([]byte(raw)),
-		} {
+		query, path := url.QueryEscape(raw), url.PathEscape(raw)
+		forms := append(inBase64(raw), raw, h, strings.ToUpper(h), query, path, lowerEscapes(query), lowerEscapes(path))
+		for _, form := range forms {
 			if !seen[form] {
 				seen[form] = true
 				r.forms = append(r.forms, form)
@@ -44,6 +43,30 @@ func NewRedactor(secrets ...Secret) *Redactor {
 		}
 	}
 	return r
+}
+
+// inBase64 are a secret's forms in base64, by itself and at the two other positions that it can have in a longer text such
+// as "Bearer …", without the characters that depend on what stands around it there.
+func inBase64(raw string) (forms []string) {
+	for _, enc := range [...]*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		forms = append(forms, enc.EncodeToString([]byte(raw)))
+		for before := 1; before <= 2 && len(raw) >= prefixMin; before++ { // of a short one too little is left to tell it by
+			text := enc.EncodeToString(append(make([]byte, before), raw...))
+			forms = append(forms, text[before+1:(before+len(raw))*8/6])
+		}
+	}
+	return forms
+}
+
+// lowerEscapes has the escapes of a URL in lower case, as some write them.
+func lowerEscapes(escaped string) string {
+	b := []byte(escaped)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], strings.ToLower(escaped[i+1:i+3]))
+		}
+	}
+	return string(b)
 }
 
 // Redact returns s without its secrets.

@@ -28,7 +28,8 @@ func leaks(out string) string {
 	h := hex.EncodeToString([]byte(canary))
 	for _, form := range []string{
 		canary, canary[:prefixMin], h[:16], strings.ToUpper(h)[:16], url.QueryEscape(canary)[:prefixMin+2],
-		base64.StdEncoding.EncodeToString([]byte(canary))[:11], fmt.Sprint([]byte(canary))[:12],
+		base64.StdEncoding.EncodeToString([]byte(canary))[:11], lowerEscapes(url.QueryEscape(canary))[:prefixMin+2],
+		base64.StdEncoding.EncodeToString([]byte("_" + canary))[2:12], base64.StdEncoding.EncodeToString([]byte("__" + canary))[3:13], fmt.Sprint([]byte(canary))[:12],
 	} {
 		if strings.Contains(out, form) {
 			return form
@@ -98,11 +99,16 @@ func (s stringer) String() string { return "stringer " + s.key }
 func TestHandlerRedacts(t *testing.T) {
 	type hidden struct{ key string }
 	for name, log := range map[string]func(*slog.Logger){
-		"message":          func(l *slog.Logger) { l.Info("got " + canary + " from env") },
-		"attribute":        func(l *slog.Logger) { l.Info("x", "url", "https://h/?key="+canary) },
-		"escaped":          func(l *slog.Logger) { l.Info("x", "url", "https://h/?key="+url.QueryEscape(canary)) },
-		"hex":              func(l *slog.Logger) { l.Info("x", "v", hex.EncodeToString([]byte(canary))) },
-		"base64":           func(l *slog.Logger) { l.Info("x", "v", base64.StdEncoding.EncodeToString([]byte(canary))) },
+		"message":   func(l *slog.Logger) { l.Info("got " + canary + " from env") },
+		"attribute": func(l *slog.Logger) { l.Info("x", "url", "https://h/?key="+canary) },
+		"escaped":   func(l *slog.Logger) { l.Info("x", "url", "https://h/?key="+url.QueryEscape(canary)) },
+		"hex":       func(l *slog.Logger) { l.Info("x", "v", hex.EncodeToString([]byte(canary))) },
+		"base64":    func(l *slog.Logger) { l.Info("x", "v", base64.StdEncoding.EncodeToString([]byte(canary))) },
+		"base64 of more": func(l *slog.Logger) {
+			l.Info("x", "v", base64.StdEncoding.EncodeToString([]byte("Bearer "+canary+"!")))
+		},
+		"base64 behind 2":  func(l *slog.Logger) { l.Info("x", "v", base64.URLEncoding.EncodeToString([]byte("a:"+canary+"!"))) },
+		"lower escapes":    func(l *slog.Logger) { l.Info("x", "v", lowerEscapes(url.QueryEscape(canary))) },
 		"prefix":           func(l *slog.Logger) { l.Info("x", "v", "Incorrect key: "+canary[:10]+"*****") },
 		"error":            func(l *slog.Logger) { l.Info("x", "err", fmt.Errorf("dial: %w", errors.New(canary))) },
 		"stringer":         func(l *slog.Logger) { l.Info("x", "v", stringer{canary}) },

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,7 +60,11 @@ func Secrets(getenv func(string) string) (all []telemetry.Secret) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS"} {
 		for pair := range strings.SplitSeq(getenv(name), ",") {
 			if _, value, ok := strings.Cut(pair, "="); ok && len(strings.TrimSpace(value)) >= secretMin {
-				all = append(all, telemetry.Secret(strings.TrimSpace(value)))
+				value = strings.TrimSpace(value)
+				all = append(all, telemetry.Secret(value))
+				if plain, err := url.PathUnescape(value); err == nil && plain != value { // as it is sent
+					all = append(all, telemetry.Secret(plain))
+				}
 			}
 		}
 	}

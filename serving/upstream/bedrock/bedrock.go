@@ -84,7 +84,7 @@ func New(o Options) (*Provider, error) {
 	}
 	var err error
 	p.client, err = httpclient.New(httpclient.Options{
-		BaseURL: p.o.BaseURL, Key: secret, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax,
+		BaseURL: p.o.BaseURL, Key: secret, Secrets: []telemetry.Secret{p.o.SessionToken}, AllowPrivate: o.AllowPrivate, ConnectTimeout: o.ConnectTimeout, AnswerMax: o.AnswerMax,
 	})
 	return p, err
 }

@@ -48,6 +48,8 @@ type Options struct {
 	BaseURL string
 	// Key must stand in no error. Whoever makes the headers sends it.
 	Key telemetry.Secret
+	// Secrets are further ones that are sent, or stand in the base URL.
+	Secrets []telemetry.Secret
 	// AllowPrivate lets a host name resolve to loopback, private and link-local addresses. An address or "localhost" in
 	// BaseURL itself needs no leave: whoever wrote it meant it.
 	AllowPrivate bool
@@ -98,7 +100,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("httpclient: the base URL cannot be parsed")
 	}
-	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(o.Key), transport: &http.Transport{
+	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(append([]telemetry.Secret{o.Key}, o.Secrets...)...), transport: &http.Transport{
 		DialContext:            Dialer(u.Hostname(), o.AllowPrivate, o.ConnectTimeout).DialContext,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
