@@ -55,7 +55,9 @@ func (r *round) journalDecision() error {
 		e = openai.NewError(openai.Overloaded, "too many requests are open")
 	}
 	e.RetryAfter = time.Second
-	r.g.complain("a decision was not journaled", "round", r.id, "error", err)
+	if !r.gone() {
+		r.g.complain("a decision was not journaled", "round", r.id, "error", err)
+	}
 	return e
 }
 
