@@ -72,6 +72,13 @@ type mail struct {
 	problems []string
 }
 
+// draw draws from [0,n).
+func (m *mail) draw(n int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.random.IntN(n)
+}
+
 // Stream takes some milliseconds; no two answers are alike.
 func (m *mail) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
 	prompt := promptOf(string(r.Body))
@@ -248,20 +255,16 @@ func (m *mail) live(messages int) error {
 	}
 	m.random.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	for len(due) > 0 {
-		n := min(len(due), 1+m.random.IntN(12))
+		n := min(len(due), 1+m.draw(12))
 		for _, p := range due[:n] {
-			m.mu.Lock()
 			patience := time.Minute
-			if m.random.IntN(4) == 0 {
-				patience = time.Duration(m.random.IntN(60)) * time.Millisecond
+			if m.draw(4) == 0 {
+				patience = time.Duration(m.draw(60)) * time.Millisecond
 			}
-			m.mu.Unlock()
 			m.work.Go(func() { m.deliver(p, patience) })
 		}
 		due = due[n:]
-		m.mu.Lock()
-		pause, dies := time.Duration(m.random.IntN(60))*time.Millisecond, m.random.IntN(3) == 0
-		m.mu.Unlock()
+		pause, dies := time.Duration(m.draw(60))*time.Millisecond, m.draw(3) == 0
 		time.Sleep(pause)
 		if !dies && !m.process.Dead() {
 			continue
@@ -270,8 +273,8 @@ func (m *mail) live(messages int) error {
 		if err := m.start(); err != nil {
 			return err
 		}
-		if m.random.IntN(2) == 0 { // the next end comes at a write, wherever that is
-			m.process.DieAt(1 + m.random.IntN(40))
+		if m.draw(2) == 0 { // the next end comes at a write, wherever that is
+			m.process.DieAt(1 + m.draw(40))
 		}
 	}
 	m.work.Wait()

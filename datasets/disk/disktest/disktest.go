@@ -197,7 +197,11 @@ func (p *Process) Ops() int {
 
 // DieAt makes the process die in its nth operation that changes the disk: a write is then half written, anything else
 // not done.
-func (p *Process) DieAt(n int) { p.dieAt = n }
+func (p *Process) DieAt(n int) {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	p.dieAt = n
+}
 
 // Kill ends the process as SIGKILL does: what it wrote is still there, its locks are not.
 func (p *Process) Kill() {

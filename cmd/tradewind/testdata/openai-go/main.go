@@ -16,7 +16,10 @@ import (
 
 func main() {
 	do := run
-	if len(os.Args) > 1 {
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "retry":
+		do = retry
+	case len(os.Args) > 1:
 		do = direct
 	}
 	if err := do(context.Background()); err != nil {
