@@ -162,6 +162,18 @@ func TestKillUnderKey(t *testing.T) {
 	}
 }
 
+// answerEither is a vendor's answer, whole or streamed, as it is asked for.
+func answerEither(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Accept") != "text/event-stream" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, vendorAnswer)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"391"},"finish_reason":"stop"}]}`+"\n\n"+
+		`data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}}`+"\n\ndata: [DONE]\n\n")
+}
+
 // TestOpenAIGoRetries: a connection breaks under an unmodified client while the vendor works. The client's own retries, with
 // the header that it was told to send, find the answer of the first attempt.
 func TestOpenAIGoRetries(t *testing.T) {
@@ -170,14 +182,7 @@ func TestOpenAIGoRetries(t *testing.T) {
 	gate := make(chan struct{}, 4)
 	v.refuse = func(w http.ResponseWriter, r *http.Request) {
 		<-gate
-		if r.Header.Get("Accept") != "text/event-stream" {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(w, vendorAnswer)
-			return
-		}
-		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"391"},"finish_reason":"stop"}]}`+"\n\n"+
-			`data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":20,"total_tokens":30}}`+"\n\ndata: [DONE]\n\n")
+		answerEither(w, r)
 	}
 	s := start(t, env{"LAB_KEY": "sk-lab-0123456789"}, "--config", write(t, "tradewind.yaml", v.provider()))
 	target, err := url.Parse(s.url(""))
