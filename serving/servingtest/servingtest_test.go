@@ -11,6 +11,9 @@ import (
 // TestSeeds runs worlds: 100,000 of them at TRADEWIND_TEST_SCALE=1.
 func TestSeeds(t *testing.T) {
 	scale := 0.003
+	if testing.Short() {
+		scale = 0.0005
+	}
 	if s, err := strconv.ParseFloat(os.Getenv("TRADEWIND_TEST_SCALE"), 64); err == nil {
 		scale = s
 	}
