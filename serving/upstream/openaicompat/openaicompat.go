@@ -99,8 +99,8 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		call.Query = "api-version=" + url.QueryEscape(p.o.APIVersion)
 	}
 	a, err := p.client.Post(ctx, call)
-	if gone := (*upstream.Error)(nil); r.Dialect == openai.Completions && errors.As(err, &gone) && gone.Class == upstream.ModelGone {
-		gone.Class = upstream.Unsayable // most models are for chat alone, and are none the worse for it
+	if e := (*upstream.Error)(nil); r.Dialect == openai.Completions && errors.As(err, &e) && (e.Class == upstream.ModelGone || e.Status == http.StatusNotImplemented) {
+		e.Class = upstream.Unsayable // most models are for chat alone, and so are some vendors; they are none the worse for it
 	}
 	if err != nil {
 		return nil, err

@@ -207,3 +207,35 @@ func heard(t *testing.T, p *Provider, d openai.Dialect, stream bool) (kinds open
 		}
 	}
 }
+
+// TestNoCompletions: that a vendor has no completions speaks for nothing about the chat of the same arm, so it must not count
+// against the arm: else a client could have it ejected by asking for them. Pain 22 (BerriAI/litellm#38610).
+func TestNoCompletions(t *testing.T) {
+	status := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"error":{"message":"not here"}}`)
+	}))
+	defer server.Close()
+	p, err := New(Options{BaseURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, tt := range []struct {
+		dialect openai.Dialect
+		status  int
+		want    upstream.Class
+	}{
+		{openai.Completions, 404, upstream.Unsayable}, {openai.Completions, 501, upstream.Unsayable},
+		{openai.Completions, 500, upstream.Server}, {openai.Completions, 503, upstream.Server},
+		{openai.Chat, 404, upstream.ModelGone}, {openai.Chat, 501, upstream.Server}, {openai.Embeddings, 501, upstream.Server},
+	} {
+		status = tt.status
+		_, err := p.Stream(t.Context(), &upstream.Request{Arm: &catalog.Arm{ID: "a/b"}, Body: []byte(`{}`), Dialect: tt.dialect})
+		var e *upstream.Error
+		if !errors.As(err, &e) || e.Class != tt.want || e.Class.Fault() == (tt.want == upstream.Unsayable) || e.Message != "not here" {
+			t.Errorf("%s %d: %v, want class %s", tt.dialect, tt.status, err, tt.want)
+		}
+	}
+}
