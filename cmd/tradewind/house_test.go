@@ -25,8 +25,8 @@ const (
 
 // layers is the import order: a package may import only packages of the layers above its own in this list.
 var layers = [][]string{
-	0: {"models/catalog", "features/tokenizer", "evals/ope", "serving/speed", "serving/telemetry", "datasets/columnar", "datasets/disk", "datasets/disk/frame"},
-	1: {"features", "models", "classifier/policy"},
+	0: {"models/catalog", "features/tokenizer", "evals/ope", "serving/speed", "serving/telemetry", "datasets/columnar", "datasets/disk"},
+	1: {"features", "models", "classifier/policy", "datasets/disk/frame"},
 	2: {"datasets", "classifier", "serving/openai"},
 	3: {
 		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule",

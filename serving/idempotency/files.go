@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,11 +112,6 @@ func (g *segment) append(b []byte) error {
 	return nil
 }
 
-// path names a file after the sequence of its first frame.
-func (s *Store) path(first uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%020d%s", first, suffix))
-}
-
 // rotate begins a new file. It needs mu.
 func (s *Store) rotate() error {
 	if a := s.active(); a != nil {
@@ -126,7 +120,7 @@ func (s *Store) rotate() error {
 			s.next++ // nothing could be written to it, and its name is taken
 		}
 	}
-	path := s.path(s.next)
+	path := frame.Path(s.dir, s.next, suffix)
 	f, err := s.o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return err

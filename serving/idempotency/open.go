@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
@@ -33,7 +31,7 @@ func (s *Store) open() error {
 	if err := disk.MakeFolder(s.o.FS, "/", s.dir); err != nil {
 		return err
 	}
-	firsts, err := s.list()
+	firsts, err := frame.List(s.o.FS, s.dir, suffix)
 	if err != nil {
 		return err
 	}
@@ -46,26 +44,9 @@ func (s *Store) open() error {
 	return nil
 }
 
-// list returns the first sequences of the folder's files in order.
-func (s *Store) list() ([]uint64, error) {
-	entries, err := s.o.FS.ReadDir(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	var firsts []uint64
-	for _, e := range entries {
-		name, found := strings.CutSuffix(e.Name(), suffix)
-		if first, err := strconv.ParseUint(name, 10, 64); found && err == nil && len(name) == 20 {
-			firsts = append(firsts, first)
-		}
-	}
-	slices.Sort(firsts)
-	return firsts, nil
-}
-
 // read learns what a file holds. Damage costs the frames that it is in; what they said is then what earlier frames say.
 func (s *Store) read(first uint64) error {
-	path := s.path(first)
+	path := frame.Path(s.dir, first, suffix)
 	f, err := s.o.FS.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return err

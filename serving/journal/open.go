@@ -116,7 +116,7 @@ func (j *Journal) begin() error {
 
 // recover scans the segments, cuts the torn end and writes the outcomes that are missing into a new segment.
 func (j *Journal) recover() error {
-	firsts, err := j.listSegments()
+	firsts, err := frame.List(j.o.FS, j.dir, suffix)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (j *Journal) recover() error {
 
 // readSegment learns what a segment left by an earlier process holds.
 func (j *Journal) readSegment(first uint64, last bool) error {
-	path := segmentPath(j.dir, first)
+	path := frame.Path(j.dir, first, suffix)
 	f, err := j.o.FS.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return err

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/tradewind-llm/tradewind/datasets/disk"
@@ -66,31 +63,9 @@ func (l location) read() ([]byte, error) {
 	return f.Payload, nil
 }
 
-// segmentPath names a segment after its first sequence, so that names sort in the order of writing.
-func segmentPath(dir string, first uint64) string {
-	return filepath.Join(dir, fmt.Sprintf("%020d%s", first, suffix))
-}
-
-// listSegments returns the first sequences of the folder's segments in order.
-func (j *Journal) listSegments() ([]uint64, error) {
-	entries, err := j.o.FS.ReadDir(j.dir)
-	if err != nil {
-		return nil, err
-	}
-	var firsts []uint64
-	for _, e := range entries {
-		name, found := strings.CutSuffix(e.Name(), suffix)
-		if first, err := strconv.ParseUint(name, 10, 64); found && err == nil && len(name) == 20 {
-			firsts = append(firsts, first)
-		}
-	}
-	slices.Sort(firsts)
-	return firsts, nil
-}
-
 // createSegment makes a new segment and puts the first bytes into it.
 func (j *Journal) createSegment(first uint64, carried []byte) (*segment, error) {
-	path := segmentPath(j.dir, first)
+	path := frame.Path(j.dir, first, suffix)
 	f, err := j.o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

@@ -83,8 +83,6 @@ func (w *world) answered(r *request) error {
 		return nil
 	case r.code == "":
 		return errors.New("it failed without a reason")
-	case w.kind == budget && !r.last && r.code == "insufficient_quota":
-		return nil
 	case w.kind == budget && r.code == "insufficient_quota":
 		return nil
 	case r.last:

@@ -6,7 +6,14 @@ package frame
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 // The form of a file, which the journal's DESIGN.md draws. All integers are little endian.
@@ -118,4 +125,26 @@ func parse(data []byte, off int, lowest, highest uint64, kinds Kind) (Frame, boo
 		return Frame{}, false
 	}
 	return f, true
+}
+
+// Path names a file of a folder after its first sequence, so that names sort in the order of writing.
+func Path(dir string, first uint64, suffix string) string {
+	return filepath.Join(dir, fmt.Sprintf("%020d%s", first, suffix))
+}
+
+// List returns the first sequences of a folder's files in order. What is not named like one is not one.
+func List(fs disk.FS, dir, suffix string) ([]uint64, error) {
+	entries, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var firsts []uint64
+	for _, e := range entries {
+		name, found := strings.CutSuffix(e.Name(), suffix)
+		if first, err := strconv.ParseUint(name, 10, 64); found && err == nil && len(name) == 20 {
+			firsts = append(firsts, first)
+		}
+	}
+	slices.Sort(firsts)
+	return firsts, nil
 }

@@ -48,9 +48,6 @@ type Reasoning struct {
 	Param string
 }
 
-// Asked reports whether thinking was asked for.
-func (r *Reasoning) Asked() bool { return r.Budget > 0 || r.Effort != "" && r.Effort != "none" }
-
 // Format is the form that an answer must have.
 type Format struct {
 	// JSON says that the answer is JSON; Schema is what it must keep to, nil where only JSON is asked for.

@@ -58,6 +58,7 @@ const (
 	instanceDepthMax = 12
 	instanceNodesMax = 500
 	instanceItemsMax = 16
+	instanceTextMax  = 4000
 )
 
 // maker makes a value for a schema: the least that its types, constants, bounds and required members ask for. Patterns and
@@ -105,7 +106,8 @@ func (m *maker) value(schema any, depth int) any {
 		}
 		return out
 	case "string":
-		return "simulated" + strings.Repeat(".", int(max(0, min(number(s, "minLength", 0), 4000)-len64("simulated"))))
+		const text = "simulated"
+		return text + strings.Repeat(".", max(0, int(min(number(s, "minLength", 0), instanceTextMax))-len(text)))
 	case "integer":
 		return math.Ceil(max(0, number(s, "minimum", number(s, "exclusiveMinimum", -1)+1)))
 	case "number":
@@ -115,8 +117,6 @@ func (m *maker) value(schema any, depth int) any {
 	}
 	return nil
 }
-
-func len64(s string) float64 { return float64(len(s)) }
 
 // typeOf is the schema's type, the first of several, or what its keywords imply.
 func typeOf(s map[string]any) string {
