@@ -124,11 +124,11 @@ func (g *Gateway) Health() []telemetry.Health {
 		id := l.Arms[i].ID
 		s := l.Pool.Snapshot(id)
 		all[i] = telemetry.Health{Provider: id.Provider(), Model: id.Model(), Share: s.Availability}
-		switch s.State {
-		case upstream.Ejected:
-			all[i].Breaker = telemetry.BreakerOpen
-		case upstream.HalfOpen:
+		switch {
+		case s.State == upstream.HalfOpen:
 			all[i].Breaker = telemetry.BreakerHalfOpen
+		case s.Ejected:
+			all[i].Breaker = telemetry.BreakerOpen
 		}
 	}
 	return all

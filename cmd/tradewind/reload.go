@@ -62,7 +62,7 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 	}
 	o := upstream.Options{
 		Providers: f.providers, Seed: uint64(time.Now().UnixNano()), MaxAttempts: c.Routing.Attempts,
-		RequestTimeout: time.Duration(c.Routing.Timeout * float64(time.Second)),
+		RequestTimeout: time.Duration(c.Routing.Timeout * float64(time.Second)), Notify: s.placed,
 	}
 	s.watchKeys(f)
 	if s.pool == nil {
@@ -96,6 +96,18 @@ func (s *inService) watchKeys(f *fleet) {
 				s.log.Info("a provider takes a key again", "provider", name, "key", e.Key, "of", e.Of)
 			}
 		})
+	}
+}
+
+// placed has the log told of models that are set behind the others, why, and when they are back.
+func (s *inService) placed(c upstream.Change) {
+	switch {
+	case c.State == upstream.Healthy:
+		s.log.Info("a model answers again", "model", string(c.Arm))
+	case c.Cause == nil:
+		s.log.Warn("a model has become slow; the others go first", "model", string(c.Arm), "for", c.For.Round(time.Second))
+	default:
+		s.log.Warn("a model fails; the others go first", "model", string(c.Arm), "state", c.State.String(), "for", c.For.Round(time.Second), "error", c.Cause)
 	}
 }
 

@@ -141,15 +141,25 @@ func (a *Answer) end(e *Error) {
 	switch {
 	case e != nil:
 		a.attempt.Billed = true
-		if a.ranItsCourse() && a.live.failed(e, a.pool.o.Now()) {
-			a.pool.degrade(a.live, a.group, true)
-		}
+		a.blame(e)
 	case !a.clientGone():
 		a.live.succeeded(a.pool.o.Now())
 		if a.output > 0 && a.live.complete(a.attempt.Total, a.input, a.output, a.stream) {
 			a.pool.degrade(a.live, a.group, false)
 		}
+		a.pool.tell(a.arm.ID, a.live, nil)
 	}
+}
+
+// blame counts a failure of the arm, if it had the time it was due.
+func (a *Answer) blame(e *Error) {
+	if !a.ranItsCourse() {
+		return
+	}
+	if a.live.failed(e, a.pool.o.Now()) {
+		a.pool.degrade(a.live, a.group, true)
+	}
+	a.pool.tell(a.arm.ID, a.live, e)
 }
 
 // Close ends the call. Closing an answer before its end cancels the vendor's work.

@@ -58,6 +58,8 @@ type health struct {
 	// until is when the arm's ejection, degradation or limit ends, in Unix nanoseconds; 0 is none. kind says which.
 	until atomic.Int64
 	kind  atomic.Int32
+	// told is the state that was last told of, Healthy at first.
+	told atomic.Int32
 	// probing is held by the one request that may try a hard case.
 	probing atomic.Bool
 }
@@ -150,6 +152,20 @@ func (p *Pool) degrade(a *state, group []*catalog.Arm, failing bool) {
 	a.setBack(Degraded, now.Add(degradedFor))
 	a.firstPace.forgive()
 	a.wholePace.forgive()
+}
+
+// tell tells of a change of the arm's place since it was last told of. e is what happened, nil where nothing failed.
+func (p *Pool) tell(arm catalog.ArmID, a *state, e *Error) {
+	now := p.o.Now()
+	s := a.state(now)
+	if p.o.Notify == nil || s == HalfOpen || a.told.Load() == int32(s) || a.told.Swap(int32(s)) == int32(s) {
+		return
+	}
+	c := Change{Arm: arm, State: s, Cause: e}
+	if s != Healthy {
+		c.For = time.Unix(0, a.until.Load()).Sub(now)
+	}
+	p.o.Notify(c)
 }
 
 // pace notices that an arm has become slow: compared with itself, because arms that think are slow by nature. Both means

@@ -159,6 +159,27 @@ func TestProbes(t *testing.T) {
 	})
 }
 
+// TestNotify: who asked is told once when an arm falls behind, why and for how long, and once when it answers again.
+func TestNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []Change
+		bad := fails(Server)
+		w := newWorld(t, Options{Notify: func(c Change) { got = append(got, c) }}, []step{bad, bad, bad, bad, bad, bad, good})
+		for w.v[0].calls < 6 {
+			w.load(t, 1, 1)
+			time.Sleep(ejectFor / 4)
+		}
+		if len(got) != 1 || got[0].State != Ejected || got[0].For <= 0 || got[0].For > ejectFor || got[0].Cause == nil || got[0].Cause.Class != Server {
+			t.Fatalf("after six failures got %+v, want one ejection", got)
+		}
+		time.Sleep(ejectFor)
+		w.load(t, 2, 1)
+		if len(got) != 2 || got[1] != (Change{Arm: "a/m", State: Healthy}) {
+			t.Errorf("after an answer got %+v, want that the arm is back", got[1:])
+		}
+	})
+}
+
 // TestProbeSurvivesAPanic: a panic in a request that probes an arm leaves the arm to be probed by the next.
 func TestProbeSurvivesAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

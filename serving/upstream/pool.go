@@ -33,6 +33,18 @@ type Options struct {
 	Seed uint64
 	// Now is the clock (time.Now).
 	Now func() time.Time
+	// Notify, if not nil, is told when an arm is set behind the healthy ones and when it answers again. It must not call
+	// the pool.
+	Notify func(Change)
+}
+
+// Change is a change of an arm's place. Healthy as State says that it answers again.
+type Change struct {
+	Arm   catalog.ArmID
+	State State
+	// For is how long it stands behind the others, Cause the failure that brought it there; nil where it became slow.
+	For   time.Duration
+	Cause *Error
 }
 
 // Validate refuses negative limits.
@@ -380,9 +392,7 @@ func (a *Answer) arrived(err error) (*Answer, *Attempt) {
 	at.Err = a.explain(err)
 	at.Total = time.Since(a.started)
 	at.Billed = billed(at.Err)
-	if a.ranItsCourse() && a.live.failed(at.Err, p.o.Now()) {
-		p.degrade(a.live, a.group, true)
-	}
+	a.blame(at.Err)
 	a.release()
 	return nil, at
 }
