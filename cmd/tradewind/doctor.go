@@ -404,7 +404,7 @@ func (x *examination) router(c *config) {
 	if dir == "" {
 		dir = filepath.Join(c.DataDir, "models")
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			x.add("router", levelOK, "tradewind train --help", "no router is trained yet: the fallback serves")
+			x.add("router", levelOK, "tradewind train --help", "no router is trained yet: the default one goes by the tiers of the models, and certifies nothing")
 			return
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 )
 
-// prefixMin is the shortest beginning of a secret that counts as telling it: vendors echo keys cut short, and eight
-// bytes are enough to find the key they belong to.
+// prefixMin is the shortest beginning of a secret that counts as telling it, and the shortest secret: vendors echo keys cut
+// short, and eight bytes are enough to find the key they belong to.
 const prefixMin = 8
 
 // keyLike finds keys that nobody told us: a client's own, of which only the digest is configured, or another vendor's.
@@ -26,12 +26,16 @@ type Redactor struct {
 	forms []string
 }
 
-// NewRedactor knows the given secrets; empty ones are left out.
+// NewRedactor knows the given secrets. Those shorter than eight bytes are left out: they are what people write where no key
+// is asked for ("none", "EMPTY", "ollama"), they guard nothing, and to cut them out would spoil other words.
 func NewRedactor(secrets ...Secret) *Redactor {
 	r := &Redactor{}
-	seen := map[string]bool{"": true}
+	seen := map[string]bool{}
 	for _, s := range secrets {
 		raw := s.Reveal()
+		if len(raw) < prefixMin {
+			continue
+		}
 		h := hex.EncodeToString([]byte(raw))
 		query, path := url.QueryEscape(raw), url.PathEscape(raw)
 		forms := append(inBase64(raw), raw, h, strings.ToUpper(h), query, path, lowerEscapes(query), lowerEscapes(path))
@@ -50,7 +54,7 @@ func NewRedactor(secrets ...Secret) *Redactor {
 func inBase64(raw string) (forms []string) {
 	for _, enc := range [...]*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		forms = append(forms, enc.EncodeToString([]byte(raw)))
-		for before := 1; before <= 2 && len(raw) >= prefixMin; before++ { // of a short one too little is left to tell it by
+		for before := 1; before <= 2; before++ {
 			text := enc.EncodeToString(append(make([]byte, before), raw...))
 			forms = append(forms, text[before+1:(before+len(raw))*8/6])
 		}
@@ -80,9 +84,9 @@ func (r *Redactor) Redact(s string) string {
 	return s
 }
 
-// cut replaces every beginning of form in s that is at least prefixMin long. Shorter forms must occur whole.
+// cut replaces every beginning of form in s that is at least prefixMin long.
 func cut(s, form string) string {
-	head := form[:min(len(form), prefixMin)]
+	head := form[:prefixMin]
 	i := strings.Index(s, head)
 	if i < 0 {
 		return s

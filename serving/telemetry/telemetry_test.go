@@ -168,9 +168,17 @@ func TestRedactUnknownKeys(t *testing.T) {
 	}
 }
 
+// TestPlaceholders: what stands where no key is asked for is an ordinary word.
+func TestPlaceholders(t *testing.T) {
+	const text = "none of ollama's models is EMPTY: k2, mock2"
+	if got := NewRedactor("none", "EMPTY", "ollama", "k2", "x").Redact(text); got != text {
+		t.Errorf("got %q, want it whole", got)
+	}
+}
+
 func TestRedactProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		secret := rapid.StringN(1, 60, -1).Draw(t, "secret")
+		secret := rapid.StringN(prefixMin, 60, -1).Draw(t, "secret")
 		before, after := rapid.String().Draw(t, "before"), rapid.String().Draw(t, "after")
 		got := NewRedactor(Secret(secret)).Redact(before + secret + after)
 		if strings.Contains(strings.ReplaceAll(got, Redacted, ""), secret) && !strings.Contains(before+after, secret[:1]) {
