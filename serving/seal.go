@@ -2,7 +2,9 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"time"
@@ -181,6 +183,48 @@ func Opening(c *ledger.Checkpoint, j *journal.Journal) (ledger.Sums, error) {
 	})
 	if err != nil {
 		return ledger.Sums{}, fmt.Errorf("serving: rebuilding the ledger: %w", err)
+	}
+	return sums, nil
+}
+
+// Spent is what every owner has settled by now, read beside a server that may be at work: from the file of its checkpoint
+// and the folder of its journal. Requests that have not ended are not in it.
+func Spent(checkpoint, dir string) (ledger.Sums, error) {
+	for try := 0; ; try++ {
+		before, err := ledger.OpenCheckpoint(nil, checkpoint)
+		if err != nil {
+			return ledger.Sums{}, err
+		}
+		sums, err := behind(before, dir)
+		after, again := ledger.OpenCheckpoint(nil, checkpoint)
+		if again != nil {
+			return ledger.Sums{}, again
+		}
+		// A segment that was sealed meanwhile would be missed or counted twice.
+		if after.Through() == before.Through() && !errors.Is(err, fs.ErrNotExist) || try == spentTries {
+			return sums, err
+		}
+	}
+}
+
+// spentTries is how often Spent begins anew where segments are sealed under its hands.
+const spentTries = 10
+
+// behind adds the rounds of a journal's folder that a checkpoint does not know.
+func behind(c *ledger.Checkpoint, dir string) (ledger.Sums, error) {
+	sums := c.Sums()
+	firsts, err := journal.Segments(dir)
+	if err != nil {
+		return sums, err
+	}
+	for _, path := range firsts {
+		b, err := journal.ReadClosed(path)
+		if err != nil {
+			return sums, err
+		}
+		if b.Through > c.Through() {
+			book(&sums, bookings(b.Rounds))
+		}
 	}
 	return sums, nil
 }

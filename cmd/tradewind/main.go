@@ -58,6 +58,7 @@ type commands struct {
 	Catalog catalogCmd   `cmd:"" help:"The arms (LLMs) and their prices."`
 	Config  configCmd    `cmd:"" help:"The configuration file: its schema, and importing another gateway's."`
 	Doctor  doctorCmd    `cmd:"" help:"Check a configuration and all that it rests on, and say what to do next."`
+	Usage   usageCmd     `cmd:"" help:"Say who has spent what, and what is left of every budget."`
 	Bench   benchCmd     `cmd:"" help:"Compare this gateway's speed with a bare reverse proxy's, on this machine."`
 	Version versionCmd   `cmd:"" help:"Print the version."`
 	Aside   asideCmd     `cmd:"" hidden:"" help:"Seal or compact for a server that asks on standard input."`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -67,7 +68,21 @@ func (c Closed) Read() (Batch, error) {
 	return b, err
 }
 
-// ReadClosed reads a closed segment where no journal is open, such as in a process that seals for another.
+// Segments are the files of a folder's segments, the oldest first. A folder that is missing has none.
+func Segments(dir string) ([]string, error) {
+	firsts, err := frame.List(disk.OS{}, dir, suffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	paths := make([]string, len(firsts))
+	for i, first := range firsts {
+		paths[i] = frame.Path(dir, first, suffix)
+	}
+	return paths, nil
+}
+
+// ReadClosed reads a closed segment where no journal is open, such as in a process that seals for another. Of the segment that
+// another process writes it reads what is written.
 func ReadClosed(path string) (Batch, error) {
 	first, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), suffix), 10, 64)
 	if err != nil {

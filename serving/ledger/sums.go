@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"iter"
 	"maps"
 	"math"
 	"time"
@@ -41,6 +42,18 @@ func (s *Sums) Settle(scope, owner string, at time.Time, amount catalog.Nanodoll
 
 // Of returns what an account has settled in the window of its last settlement.
 func (s *Sums) Of(id AccountID) Sum { return s.accounts[id] }
+
+// In returns what an account has settled in the window that runs at an instant.
+func (s *Sums) In(id AccountID, at time.Time) catalog.Nanodollars {
+	sum := s.accounts[id]
+	if !sum.Until.IsZero() && !at.Before(sum.Until) {
+		return 0
+	}
+	return sum.Settled
+}
+
+// All are the accounts that were ever booked, in no order.
+func (s *Sums) All() iter.Seq2[AccountID, Sum] { return maps.All(s.accounts) }
 
 // Clone returns a copy that can be changed by itself.
 func (s *Sums) Clone() Sums { return Sums{maps.Clone(s.accounts)} }
