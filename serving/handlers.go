@@ -142,12 +142,19 @@ func (g *Gateway) notFound(c *gin.Context) {
 	g.fail(c, err)
 }
 
+// unwrittenFor is how long a process that could not journal a decision says that it is not ready. Then it asks for traffic again,
+// because only a request can show that the disk is well.
+const unwrittenFor = 5 * time.Second
+
 func (g *Gateway) ready(c *gin.Context) {
-	if g.closing.Load() {
+	switch at := g.unwritten.Load(); {
+	case g.closing.Load():
 		c.String(http.StatusServiceUnavailable, "draining\n")
-		return
+	case at != 0 && g.o.Now().UnixNano()-at < int64(unwrittenFor):
+		c.String(http.StatusServiceUnavailable, "the journal cannot be written\n")
+	default:
+		c.String(http.StatusOK, "ready\n")
 	}
-	c.String(http.StatusOK, "ready\n")
 }
 
 // models lists what the key may use.

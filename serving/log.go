@@ -38,6 +38,9 @@ func (r *round) journalDecision() error {
 	err := r.g.o.Journal.AppendDecision(r.req.Context(), d)
 	d.Features = nil // the buffer is reused
 	if err == nil {
+		if r.g.unwritten.Load() != 0 {
+			r.g.unwritten.Store(0)
+		}
 		r.recorded = true
 		r.stay()
 		reference, i := int64(0), d.Case.Fallback
@@ -53,6 +56,8 @@ func (r *round) journalDecision() error {
 	e := openai.NewError(openai.StoreUnavailable, "the decision cannot be written; nothing was sent and nothing spent")
 	if errors.Is(err, journal.ErrBusy) {
 		e = openai.NewError(openai.Overloaded, "too many requests are open")
+	} else if !r.gone() {
+		r.g.unwritten.Store(r.g.o.Now().UnixNano())
 	}
 	e.RetryAfter = time.Second
 	if !r.gone() {

@@ -89,8 +89,10 @@ type Gateway struct {
 	hedges   hedgeShares
 	started  time.Time
 	closing  atomic.Bool
-	finding  chan struct{}
-	dial     dial
+	// unwritten is when a decision could last not be journaled, in Unix nanoseconds; 0 since one could.
+	unwritten atomic.Int64
+	finding   chan struct{}
+	dial      dial
 	// alone are the requests that go on without their clients, life ends them.
 	alone   atomic.Int64
 	life    context.Context

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 )
 
 const (
@@ -29,6 +31,11 @@ func (x *examination) dial(ctx context.Context, dir string) {
 	if err == nil {
 		rounds, err = log.Latest(ctx, dialRounds)
 		_ = log.Close()
+	}
+	var busy *disk.InUseError
+	if errors.As(err, &busy) {
+		x.add("dial", levelOK, "", "process %d writes the log; once it has stopped the dial is swept over its rounds", busy.PID)
+		return
 	}
 	if err != nil {
 		x.add("dial", levelWarn, "tradewind data verify", "the log cannot be read: %v", err)

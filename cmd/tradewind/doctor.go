@@ -410,7 +410,7 @@ func (x *examination) router(c *config) {
 	}
 	artifact, err := models.Resolve(dir)
 	if errors.Is(err, models.ErrNotPromoted) {
-		x.add("router", levelOK, "tradewind models promote --help", "no router is promoted yet: the fallback serves")
+		x.add("router", levelOK, "tradewind models promote --help", "no router is promoted yet: the default one goes by the tiers of the models, and certifies nothing")
 		return
 	}
 	var opened *classifier.Classifier

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tradewind-llm/tradewind/datasets"
 )
 
 // TestFullDisk is P12 with a real disk of 16 MiB: what cannot be journaled is refused and never reaches a vendor, and once
@@ -58,6 +60,11 @@ func TestFullDisk(t *testing.T) {
 	if n >= 1000 || a.asked()-before > 10 {
 		t.Errorf("%d requests, %d of the last 20 reached the vendor: the disk was never full", n, a.asked()-before)
 	}
+	for ask() != http.StatusServiceUnavailable {
+	}
+	if p.ready(t) {
+		t.Error("on a full disk it says that it is ready")
+	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +73,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal("there is space again and it still refuses")
 		}
 	}
+	if !p.ready(t) {
+		t.Error("it serves and says that it is not ready")
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +83,13 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("the process: %v", err)
 	}
 	run(t, "data", "verify", filepath.Join(data, "log"))
-	log := rounds(t, data)
+	a.judge(t, rounds(t, data))
+	t.Logf("%d requests, %d reached the vendor", n, len(a.seen))
+}
+
+// judge compares the log with what the vendor saw.
+func (a *auditor) judge(t *testing.T, log []datasets.Round) {
+	t.Helper()
 	if len(log) != len(a.seen) || len(a.answered) == 0 {
 		t.Errorf("%d rounds in the log, %d requests at the vendor, %d answered", len(log), len(a.seen), len(a.answered))
 	}
@@ -82,7 +98,16 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("a round of %d requests at the vendor, at %s", a.seen[r.Decision.Prompt], r.Outcome.Cost)
 		}
 	}
-	t.Logf("%d requests, %d reached the vendor", n, len(a.seen))
+}
+
+// ready is what the process says of itself.
+func (p *process) ready(t *testing.T) bool {
+	t.Helper()
+	resp, err := http.Get("http://" + p.addr + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
 // fill writes a file of that size.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -183,6 +184,9 @@ func text(v any) string {
 		return v.String()
 	case []byte:
 		return string(v)
+	}
+	if s := reflect.ValueOf(v); s.Kind() == reflect.String { // a name of a type of its own, such as a round's
+		return s.String()
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
