@@ -40,7 +40,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
-	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.traffic, c.Candidates)
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
 	r.time(c)
 	if err := r.constraints(c); err != nil {
