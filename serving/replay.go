@@ -17,6 +17,7 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
 // This file looks at decisions that were made: it finds them again, and makes them anew from what was logged.
@@ -201,7 +202,13 @@ func (g *Gateway) alter(p *governance.Principal, d *datasets.Decision, want *cha
 	if d.Policy == policyName(policy.Shifting) {
 		traffic = policy.Shifting
 	}
-	o := l.Router.objective(want.Strategy, traffic, l.aims[p].share())
+	var asked rules.Demands
+	request := rules.Request{Principal: p, Tags: d.Tags}
+	if l.rules.Has(d.Policy) {
+		request.Policy = d.Policy
+	}
+	l.rules.For(&asked, &request)
+	o := l.Router.objective(want.Strategy, traffic, asked.Quality)
 	c.Lambda, c.Guard, c.LatencyFirst = o.lambda, o.guard, o.latencyFirst
 	c.AvailabilityFirst = want.Strategy == openai.StrategyAvailability
 	c.Explore = c.Explore && !c.AvailabilityFirst
