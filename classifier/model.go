@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -62,7 +63,9 @@ type Router struct {
 	Shift   Shift      `json:"shift"`
 	// Novelty says of every task what entropy of the posterior is usual; empty where training kept no reference.
 	Novelty []TaskEntropy `json:"novelty,omitempty"`
-	Train   TrainingSize  `json:"training"`
+	// Teams are those with a history of their own, ascending; the rows of Tables.History are theirs.
+	Teams []Team       `json:"teams,omitempty"`
+	Train TrainingSize `json:"training"`
 }
 
 // Stack weighs the three predictors of a score.
@@ -154,6 +157,9 @@ type Tables struct {
 	// TokenMean (1 × m) is the mean logarithm of output tokens, TokenLow and TokenHigh the range of forecasts; Smear
 	// turns exp(forecast) into an expectation and Upper into the 0.9 quantile. Smear 0 marks unknown lengths.
 	TokenMean, TokenLow, TokenHigh, Smear, Upper Table
+	// History (teams × m) is what a team's own outcomes add to the quality of an arm, shrunk; HistoryVar its sampling
+	// variance. A model without teams has neither.
+	History, HistoryVar Table
 }
 
 // namedTable is one entry of tables.bin with the shape that the router's dimensions demand.
@@ -173,7 +179,7 @@ func (m *Model) list() []namedTable {
 	if t.TokenSlope.Rows > 0 {
 		slopes = tasks * NumDense
 	}
-	return []namedTable{
+	tables := []namedTable{
 		{"dense_mean", &t.DenseMean, 1, NumDense}, {"dense_scale", &t.DenseScale, 1, NumDense},
 		{"bias", &t.Bias, 1, outputs}, {"scale", &t.Scale, 1, outputs}, {"dense", &t.Dense, NumDense, outputs},
 		{"task", &t.Task, tasks, arms}, {"task_var", &t.TaskVar, tasks, arms},
@@ -184,6 +190,10 @@ func (m *Model) list() []namedTable {
 		{"token_mean", &t.TokenMean, 1, arms}, {"token_low", &t.TokenLow, 1, arms}, {"token_high", &t.TokenHigh, 1, arms},
 		{"smear", &t.Smear, 1, arms}, {"upper", &t.Upper, 1, arms},
 	}
+	if teams := len(m.Router.Teams); teams > 0 { // else the bytes are those of before there were any
+		tables = append(tables, namedTable{"history", &t.History, teams, arms}, namedTable{"history_var", &t.HistoryVar, teams, arms})
+	}
+	return tables
 }
 
 // Clone is a copy whose parameters may be changed; tokenizer, names and golden rows are shared.
@@ -246,7 +256,7 @@ func (r *Router) validate() error {
 	if !inside(positive, 1e-6, 1e6) || !inside(weights, 0, 1e12) || !inside([]float64{r.Shift.Gain}, -1, 1) {
 		return errors.New("a weight, a target, the temperature or the spread is out of range")
 	}
-	return r.validateNovelty()
+	return cmp.Or(r.validateNovelty(), r.validateTeams())
 }
 
 func (w *Weights) validate() error {
@@ -277,14 +287,16 @@ func (m *Model) validateTables() error {
 		if n.table.Rows != n.rows || n.table.Cols != n.cols || len(n.table.Data) != n.rows*n.cols {
 			return fmt.Errorf("table %q is %d x %d with %d cells, want %d x %d", n.name, n.table.Rows, n.table.Cols, len(n.table.Data), n.rows, n.cols)
 		}
-		low := -big
+		low, high := -big, big
 		switch n.name {
-		case "dense_scale", "scale", "task_var", "gap_var", "smear", "upper", "edges":
+		case "history":
+			low, high = -1, 1
+		case "dense_scale", "scale", "task_var", "gap_var", "history_var", "smear", "upper", "edges":
 			low = 0
 		case "token_low", "token_high", "token_mean":
 			low = -50
 		}
-		if !inside(n.table.Data, low, big) {
+		if !inside(n.table.Data, low, high) {
 			return fmt.Errorf("table %q holds a value that is no number or out of range", n.name)
 		}
 	}

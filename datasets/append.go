@@ -205,6 +205,7 @@ func (w *writer) candidate(c *policy.Candidate) {
 	w.float(`,"score":`, c.Score)
 	w.float(`,"gap":`, c.Gap)
 	w.float(`,"gap_err":`, c.GapErr)
+	w.someFloat(`,"history":`, c.History)
 	w.float(`,"output_tokens":`, c.OutputTokens)
 	w.float(`,"cost_usd":`, c.CostUSD)
 	w.float(`,"cost_upper_usd":`, c.CostUpperUSD)

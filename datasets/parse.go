@@ -194,6 +194,7 @@ func (r *reader) candidate() (c policy.Candidate) {
 	c.Score = r.float(`,"score":`)
 	c.Gap = r.float(`,"gap":`)
 	c.GapErr = r.float(`,"gap_err":`)
+	c.History = r.someFloat(`,"history":`)
 	c.OutputTokens = r.float(`,"output_tokens":`)
 	c.CostUSD = r.float(`,"cost_usd":`)
 	c.CostUpperUSD = r.float(`,"cost_upper_usd":`)

@@ -60,7 +60,7 @@ func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, h
 // bodyFor splices the body for an arm out of the client's.
 func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
-	u := openai.Upstream{Model: arm.Model(), Effort: arm.Effort, MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
+	u := openai.Upstream{Model: arm.Model(), Effort: r.effortOf(arm), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
 	if r.surface.direct != nil {
 		u.MaxTokensField = "" // vendors that have another name for it in chat have none here
 	}
@@ -68,6 +68,15 @@ func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 		return r.wire.AppendUpstream(body, u)
 	}
 	return r.spoken.AppendUpstream(body, u)
+}
+
+// effortOf is the reasoning effort to ask an arm with in place of the client's word: its own, or what the operator asks of
+// those that reason.
+func (r *round) effortOf(arm *catalog.Arm) string {
+	if arm.Effort == "" && arm.Capabilities.Has(catalog.Reasoning) {
+		return r.effort
+	}
+	return arm.Effort
 }
 
 // events are those of the answer in the client's dialect.

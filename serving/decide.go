@@ -40,7 +40,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
-	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.traffic, c.Candidates)
+	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
 	r.time(c)
 	if err := r.constraints(c); err != nil {
@@ -161,7 +161,7 @@ func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
 // constraints copies into the case what request and key demand. Every level's constraint holds and the strictest wins.
 func (r *round) constraints(c *policy.Case) error {
 	o, p, q := &r.wire.Tradewind, r.principal, &r.demands
-	want := r.router.objective(r.strategy, r.traffic, r.live.aims[p].share())
+	want := r.router.objective(r.strategy, r.traffic, q.Quality)
 	r.wanted = want
 	c.Lambda, c.Guard, c.LatencyFirst = want.lambda, want.guard, want.latencyFirst
 	c.AvailabilityFirst = r.strategy == openai.StrategyAvailability

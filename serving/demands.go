@@ -28,6 +28,14 @@ func (r *round) demand() error {
 	r.live.rules.For(&r.demands, &rules.Request{
 		Principal: r.principal, Tags: w.Tradewind.Tags, Header: r.req.Header, Policy: w.Tradewind.Policy, Conversation: r.talk.id,
 	})
+	r.pacers = append(r.pacers[:0], r.live.paced[r.principal]...)
+	for _, t := range r.demands.Paced {
+		r.pacers = append(r.pacers, r.live.pacers[t])
+	}
+	// An effort is said in chat, and only where that says all of the request.
+	if r.effort = ""; w.Target.Auto && w.Effort == "" && r.surface.direct == nil && (r.spoken == nil || r.spoken.NativeOnly == "") {
+		r.effort = r.demands.Effort
+	}
 	r.aim, r.pinned = w.Target, false
 	// Who names a model, a group or a list has chosen, and is not overruled.
 	if t := w.Target; t.Auto && t.Group == "" && len(w.Tradewind.Models) == 0 && r.demands.Pin != "" {
@@ -66,7 +74,7 @@ func (r *round) narrow(c *policy.Case, matches []int) {
 func (s *Settings) ruled() (*rules.Set, error) {
 	return rules.New(rules.Options{
 		Policies: s.Policies, Rules: s.Rules, Arms: s.Arms, Principals: s.Auth.Principals(),
-		Default: governance.Level{Place: []any{"routing"}, Strategy: string(s.Strategy), Policy: s.DefaultPolicy},
+		Default: governance.Level{Place: []any{"routing"}, Strategy: string(s.Strategy), Policy: s.DefaultPolicy, Quality: s.Target.Quality},
 		Serves:  s.chats,
 	})
 }

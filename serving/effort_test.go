@@ -7,7 +7,9 @@ import (
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
+	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
@@ -72,5 +74,68 @@ func TestEffortIsSaidInChat(t *testing.T) {
 	a = w.do("POST", "/v1/messages", `{"model":"auto","max_tokens":9000,"thinking":{"type":"enabled","budget_tokens":2000},"messages":[{"role":"user","content":"hi"}]}`)
 	if message, _ := a.get("error.message").(string); a.status != 400 || !strings.Contains(message, "reasoning_effort") || len(v.called()) != 1 {
 		t.Errorf("with an effort of its own: %d %s, %d calls", a.status, a.body, len(v.called()))
+	}
+}
+
+// TestEffortOfAPolicy: a policy's effort is asked of models that reason, where the router chooses and the request says nothing;
+// arms of another effort do not serve it, and those that do not reason are asked as ever.
+func TestEffortOfAPolicy(t *testing.T) {
+	arms := peers(2)
+	arms[0].Capabilities |= catalog.Reasoning
+	arms = append(arms, arms[0].WithEffort("high"), arms[0].WithEffort("low")) // peer/a, peer/b, peer/a#high, peer/a#low
+	for _, tt := range []struct {
+		name, body string
+		want       string // the model and what the vendor is asked with
+	}{
+		{"its own effort", ask("auto", `,"tradewind":{"policy":"low"}`), `peer/a#low "low"`},
+		{"no arm has it", ask("auto", `,"tradewind":{"policy":"medium","allow":["peer/a*"]}`), `peer/a "medium"`},
+		{"an arm that does not reason", ask("auto", `,"tradewind":{"policy":"low","allow":["peer/b"]}`), `peer/b ""`},
+		{"the request says another", ask("auto", `,"reasoning_effort":"high","tradewind":{"policy":"low"}`), `peer/a#high "high"`},
+		{"a named model", ask("peer/a", `,"tradewind":{"policy":"low"}`), `peer/a ""`},
+		{"a named effort", ask("peer/a#high", `,"tradewind":{"policy":"low"}`), `peer/a#high "high"`},
+		{"no policy", ask("auto", `,"tradewind":{"deny":["*#*","peer/b"]}`), `peer/a ""`},
+		{"the first of two", ask("auto", `,"tradewind":{"policy":"plain","allow":["peer/a*"],"deny":["*#*"]}`), `peer/a "minimal"`},
+	} {
+		w := newWorld(t, setup{arms: arms, options: serving.Options{
+			Settings: serving.Settings{
+				Epsilon: .9,
+				Policies: map[string]rules.PolicyConfig{
+					"low": {Effort: "low"}, "medium": {Effort: "medium"}, "plain": {Strategy: "cost"}, "default": {Effort: "minimal"},
+				},
+			},
+			Uniform: func() float64 { return .999 },
+		}})
+		if tt.name == "the first of two" {
+			s := w.settings(arms, governance.Options{})
+			s.Policies, s.DefaultPolicy, s.Epsilon = map[string]rules.PolicyConfig{"plain": {Strategy: "cost"}, "default": {Effort: "minimal"}}, "default", .9
+			if err := w.Reload(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := w.chat(tt.body).wantOK()
+		effort, _ := dig(t, w.vendor.calls[0].body, "reasoning_effort").(string)
+		if got := fmt.Sprintf("%s %q", a.header.Get("X-Tradewind-Model"), effort); got != tt.want {
+			t.Errorf("%s: asked %s, want %s", tt.name, got, tt.want)
+		}
+		d, _ := w.outcome(a)
+		checkReplay(t, d)
+	}
+}
+
+// TestEffortOfAPolicyInOtherDialects: it is said in chat, and what chat cannot say goes before it.
+func TestEffortOfAPolicyInOtherDialects(t *testing.T) {
+	arms := peers(1)
+	arms[0].Capabilities |= catalog.Reasoning
+	v := &vendor{}
+	w := newWorld(t, setup{arms: arms, providers: map[string]upstream.Provider{"peer": polyglot{v}}, options: serving.Options{Settings: serving.Settings{
+		Policies: map[string]rules.PolicyConfig{"low": {Effort: "low"}}, DefaultPolicy: "low",
+	}}})
+	w.do("POST", "/v1/messages", `{"model":"auto","max_tokens":50,"messages":[{"role":"user","content":"hi"}]}`).wantOK()
+	if body := v.calls[0].body; dig(t, body, "reasoning_effort") != "low" {
+		t.Errorf("asked with %s", body)
+	}
+	w.do("POST", "/v1/messages", `{"model":"auto","max_tokens":50,"top_k":3,"messages":[{"role":"user","content":"hi"}]}`)
+	if body := v.calls[1].body; dig(t, body, "top_k") == nil || dig(t, body, "reasoning_effort") != nil {
+		t.Errorf("asked with %s", body)
 	}
 }

@@ -74,9 +74,11 @@ type Candidate struct {
 	Status string        `json:"status"`
 	Filter policy.Filter `json:"filter,omitempty"`
 	// Prior says that nothing measured stands behind the estimates: they are what is expected of an arm of its tier.
-	Prior        bool     `json:"prior,omitempty"`
-	Quality      float64  `json:"quality"`
-	QualityLower float64  `json:"quality_lower"`
+	Prior        bool    `json:"prior,omitempty"`
+	Quality      float64 `json:"quality"`
+	QualityLower float64 `json:"quality_lower"`
+	// History is what of Quality, and of Score, the team's own outcomes have added; absent where they taught nothing.
+	History      float64  `json:"history,omitempty"`
 	CostUSD      *float64 `json:"cost_usd"`
 	CostUpperUSD *float64 `json:"cost_upper_usd"`
 	LatencyMS    *float64 `json:"latency_ms"`
@@ -131,7 +133,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 func explainCandidate(d *datasets.Decision, i int) Candidate {
 	a := &d.Case.Candidates[i]
 	c := Candidate{
-		Model: a.Arm, Status: "eligible", Filter: a.Filter, Prior: a.Prior, Quality: a.Quality, QualityLower: max(a.Quality-a.QualityErr, 0),
+		Model: a.Arm, Status: "eligible", Filter: a.Filter, Prior: a.Prior, Quality: a.Quality, QualityLower: max(a.Quality-a.QualityErr, 0), History: a.History,
 		Availability: a.Availability, Score: policy.Objective(&d.Case, i),
 	}
 	if a.Filter != policy.Eligible {
@@ -178,6 +180,9 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		case d.Case.AvailabilityFirst && a.Availability != b.Availability:
 			fmt.Fprintf(&s, ", which has answered %.0f %% of late to %.0f", 100*b.Availability, 100*a.Availability)
 		}
+	}
+	if a.History != 0 {
+		fmt.Fprintf(&s, "; the team's own outcomes have moved its quality by %+.3f", a.History)
 	}
 	if a.Prior && d.Case.Pinned < 0 && d.Policy != directPolicy {
 		s.WriteString("; nobody has scored it here, so these are expectations of its tier and nothing is certified")

@@ -55,6 +55,7 @@ func TestEveryReasonInWords(t *testing.T) {
 		}, nil, "because every other model was filtered."},
 		{"floor", func(d *datasets.Decision) { d.Reason = datasets.FloorReference }, nil, "because no model clears the quality floor, so the reference serves"},
 		{"unpriced", func(d *datasets.Decision) { d.Case.Candidates[2].Priced = false }, nil, "; the next best was p/c."},
+		{"history", func(d *datasets.Decision) { d.Case.Candidates[1].History = -.0125 }, nil, "; the team's own outcomes have moved its quality by -0.013."},
 		{"prior", func(d *datasets.Decision) { d.Case.Candidates[1].Prior = true }, nil, "nobody has scored it here"},
 		{"fallback", func(d *datasets.Decision) {}, served(datasets.FellBack, "p/c"), "; it failed, and p/c answered."},
 		{"escalated", func(d *datasets.Decision) {}, served(datasets.Escalated, "p/c"), "; its answer did not pass a gate, and that of p/c did."},

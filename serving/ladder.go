@@ -328,7 +328,7 @@ func (l listening) Next() (upstream.Event, error) {
 
 // dialect is the one in which arms may be asked beside chat.
 func (r *round) dialect() openai.Dialect {
-	if r.gates != nil {
+	if r.gates != nil || r.effort != "" {
 		return openai.Chat
 	}
 	return r.surface.dialect

@@ -124,7 +124,9 @@ type live struct {
 	catalog *catalog.Catalog
 	chains  map[*governance.Principal][]ledger.AccountID
 	rules   *rules.Set
-	aims    map[*governance.Principal]*aim
+	// pacers are those of all cost targets, paced those of a principal's chain.
+	pacers map[governance.Target]*pacer
+	paced  map[*governance.Principal][]*pacer
 }
 
 // Reload puts other settings into service, all of them or, where it returns an error, none. Requests that have begun
@@ -144,7 +146,7 @@ func (g *Gateway) Reload(ctx context.Context, s Settings) error {
 	}
 	g.swap.Lock()
 	defer g.swap.Unlock()
-	if l.aims, err = g.aims(&s, g.live.Load()); err != nil {
+	if err := g.pace(l, g.live.Load()); err != nil {
 		return err
 	}
 	for _, p := range s.Auth.Principals() {

@@ -34,11 +34,9 @@ func (l *live) chain(p *governance.Principal) []ledger.AccountID {
 			accounts = append(accounts, a)
 		}
 	}
-	if aim := l.aims[p]; aim != nil {
-		for _, paced := range aim.paced {
-			if paced.account != "" && !slices.Contains(accounts, paced.account) {
-				accounts = append(accounts, paced.account)
-			}
+	for _, paced := range l.paced[p] {
+		if paced.account != "" && !slices.Contains(accounts, paced.account) {
+			accounts = append(accounts, paced.account)
 		}
 	}
 	return accounts
@@ -72,14 +70,12 @@ func (g *Gateway) openTargets(ctx context.Context, l *live) error {
 			capped[account(b)] = true
 		}
 	}
-	for _, a := range l.aims {
-		for _, p := range a.paced {
-			if p.account == "" || capped[p.account] {
-				continue
-			}
-			if err := g.o.Books.SetLimit(ctx, p.account, ledger.Limit{Window: ledger.Window(p.target.Per)}); err != nil {
-				return fmt.Errorf("serving: target of %s %s: %w", p.target.Scope, p.target.Owner, err)
-			}
+	for _, p := range l.pacers {
+		if p.account == "" || capped[p.account] {
+			continue
+		}
+		if err := g.o.Books.SetLimit(ctx, p.account, ledger.Limit{Window: ledger.Window(p.target.Per)}); err != nil {
+			return fmt.Errorf("serving: target of %s %s: %w", p.target.Scope, p.target.Owner, err)
 		}
 	}
 	return nil

@@ -146,71 +146,45 @@ func (p *pacer) ended(forecast, cost float64) {
 	p.spent += cost
 }
 
-// aim is what the targets of a principal's chain ask.
-type aim struct {
-	// quality is the nearest level's target, 0 where none has one. paced are the cost targets of all levels.
-	quality float64
-	paced   []*pacer
-}
-
-// share is the quality target, 0 where there is none.
-func (a *aim) share() float64 {
-	if a == nil {
-		return 0
-	}
-	return a.quality
-}
-
-// aims gathers the targets of every principal. Pacers of targets that stay keep what they have learned.
-func (g *Gateway) aims(s *Settings, before *live) (map[*governance.Principal]*aim, error) {
-	pacers, old, now := map[governance.Target]*pacer{}, map[governance.Target]*pacer{}, g.o.Now()
-	if before != nil {
-		for _, a := range before.aims {
-			for _, p := range a.paced {
-				old[p.target] = p
-			}
+// pace gives every cost target its pacer. Those of targets that stay keep what they have learned.
+func (g *Gateway) pace(l, before *live) error {
+	l.pacers, l.paced = map[governance.Target]*pacer{}, map[*governance.Principal][]*pacer{}
+	now := g.o.Now()
+	of := func(t governance.Target) *pacer {
+		if l.pacers[t] == nil && before != nil {
+			l.pacers[t] = before.pacers[t]
 		}
+		if l.pacers[t] == nil {
+			l.pacers[t] = newPacer(t, now)
+		}
+		return l.pacers[t]
 	}
-	everybody, set, err := s.Target.Target(governance.All, governance.All)
+	everybody, _, err := l.Target.Target(governance.All, governance.All)
 	if err != nil {
-		return nil, fmt.Errorf("serving: %w", err)
+		return fmt.Errorf("serving: %w", err)
 	}
-	all := map[*governance.Principal]*aim{}
-	for _, p := range s.Auth.Principals() {
-		targets := p.Targets[:len(p.Targets):len(p.Targets)]
-		if set {
-			targets = append(targets, everybody)
+	for _, p := range l.Auth.Principals() {
+		for _, t := range p.Targets {
+			l.paced[p] = append(l.paced[p], of(t))
 		}
-		a := &aim{}
-		for _, t := range targets {
-			if t.Amount == 0 {
-				if a.quality == 0 {
-					a.quality = t.Quality
-				}
-				continue
-			}
-			if pacers[t] == nil {
-				if pacers[t] = old[t]; pacers[t] == nil {
-					pacers[t] = newPacer(t, now)
-				}
-			}
-			a.paced = append(a.paced, pacers[t])
-		}
-		if a.quality > 0 || len(a.paced) > 0 {
-			all[p] = a
+		if everybody.Amount > 0 {
+			l.paced[p] = append(l.paced[p], of(everybody))
 		}
 	}
-	return all, nil
+	for _, t := range l.rules.Paced() {
+		of(t)
+	}
+	return nil
 }
 
-// pace asks the cost targets of the chain, and raises the price of a dollar where they ask for more than the strategy.
+// pace asks the cost targets of the chain and of the policies in force, and raises the price of a dollar where they ask for
+// more than the strategy.
 func (r *round) pace(c *policy.Case) error {
-	a := r.live.aims[r.principal]
-	if a == nil || !r.sits() {
+	if !r.sits() {
 		return nil
 	}
 	now := r.g.o.Now()
-	for _, p := range a.paced {
+	for _, p := range r.pacers {
 		var balance ledger.Balance
 		if p.account != "" {
 			var err error
@@ -237,15 +211,14 @@ type promised struct {
 // spend tells the pacers of a round that was decided. What is passed through is no round that they could steer; what it costs
 // is in the ledger's balance.
 func (r *round) spend(i int) {
-	a := r.live.aims[r.principal]
-	if a == nil || len(a.paced) == 0 || r.surface.direct != nil {
+	if len(r.pacers) == 0 || r.surface.direct != nil {
 		return
 	}
 	var costs [paceLen]float64
-	lambdas := a.paced[0].lambdas
+	lambdas := r.pacers[0].lambdas
 	policy.Spending(costs[:], &r.decision.Case, r.wanted.lambda, r.wanted.guard, lambdas[:], &r.weighed)
-	r.promised = promised{a.paced, r.decision.Case.Candidates[i].CostUSD}
-	for _, p := range a.paced {
+	r.promised = promised{r.pacers, r.decision.Case.Candidates[i].CostUSD}
+	for _, p := range r.pacers {
 		p.began(r.started, &costs, r.promised.forecast)
 	}
 }

@@ -67,6 +67,9 @@ type round struct {
 	wanted   objective
 	weighed  policy.Case
 	promised promised
+	// pacers keep the cost targets that the request is under, and effort is the reasoning effort that the operator asks for.
+	pacers []*pacer
+	effort string
 	// turned is what the request would cost at each price of the dial, nil where it does not turn it.
 	turned   []float64
 	plan     []*catalog.Arm
@@ -250,7 +253,7 @@ func (r *round) recycle() {
 	*r = round{
 		lacks: r.lacks[:0],
 		body:  r.body, context: features.Context{Counts: r.context.Counts[:0]}, estimates: r.estimates,
-		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], demands: r.demands, holds: r.holds[:0],
+		proposed: r.proposed, plan: r.plan[:0], features: r.features[:0], scratch: r.scratch[:0], demands: r.demands, pacers: r.pacers[:0], holds: r.holds[:0],
 		weighed: policy.Case{Candidates: r.weighed.Candidates[:0]},
 	}
 	r.decision.Case.Candidates = candidates[:0]

@@ -10,6 +10,7 @@ import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/features"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
@@ -168,14 +169,17 @@ func (r *Router) Fallback() catalog.ArmID { return r.arms[r.fallback].ID }
 // estimates are those of one request, kept for their memory: by the artifact and by the default router.
 type estimates struct{ own, standard policy.Estimates }
 
-// estimate fills the candidates' estimates from the features and returns the prompt's complexity. What decides is the
-// score for the traffic that is expected.
-func (r *Router) estimate(e *estimates, x *features.Context, traffic policy.Traffic, candidates []policy.Candidate) float64 {
+// estimate fills the candidates' estimates from the features and the history of whoever asks, and returns the prompt's
+// complexity. What decides is the score for the traffic that is expected.
+func (r *Router) estimate(e *estimates, x *features.Context, p *governance.Principal, traffic policy.Traffic, candidates []policy.Candidate) float64 {
 	if r.extractor == nil { // a directory
 		return 0
 	}
+	var history []float64
 	if r.classifier != nil {
-		r.classifier.Estimate(&e.own, x)
+		if r.classifier.Estimate(&e.own, x); r.classifier.Remembers() {
+			history = r.classifier.Recall(&e.own, classifier.TeamOf(p.Org, p.Team))
+		}
 	}
 	if r.standard != nil {
 		r.standard.Estimate(&e.standard, x)
@@ -187,7 +191,10 @@ func (r *Router) estimate(e *estimates, x *features.Context, traffic policy.Traf
 		} else {
 			r.measured(c, &e.own, traffic, r.at[i])
 		}
-		for _, x := range [...]*float64{&c.Quality, &c.QualityErr, &c.Score, &c.Gap, &c.GapErr, &c.OutputTokens} {
+		if !c.Prior && history != nil {
+			c.History = history[r.at[i]]
+		}
+		for _, x := range [...]*float64{&c.Quality, &c.QualityErr, &c.Score, &c.Gap, &c.GapErr, &c.History, &c.OutputTokens} {
 			*x = millionths(*x)
 		}
 	}

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -139,11 +140,11 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 		}
 		return policy.Dialect, ""
 	}
-	if a.Effort != "" && r.wire.Effort != "" && r.wire.Effort != a.Effort { // what the client says is honoured
+	if asked := cmp.Or(r.wire.Effort, r.effort); a.Effort != "" && asked != "" && asked != a.Effort { // what the client says is honoured
 		return policy.ParamUnsupported, "reasoning_effort"
 	}
 	if s := r.spoken; s != nil {
-		switch native := r.gates == nil && a.Effort == "" && r.live.Pool.Speaks(a.ID, s.Dialect); {
+		switch native := r.gates == nil && r.effort == "" && a.Effort == "" && r.live.Pool.Speaks(a.ID, s.Dialect); {
 		case s.Nowhere, !native && s.NativeOnly != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
 			return policy.Dialect, s.NativeOnly
 		case native && s.ForeignOnly != "":

@@ -8,19 +8,22 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
+	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
-// aimed is the simulated world under targets: team a/t has a day's money, everybody together an average of a request.
-func aimed(t *testing.T, l learned, team, all governance.TargetConfig) (*world, func(i int, model, key string) *answer) {
+// aimed is the simulated world under targets: of team a/t, and of everybody in the settings.
+func aimed(t *testing.T, l learned, team governance.TargetConfig, all serving.Settings) (*world, func(i int, model, key string) *answer) {
 	arms := l.world.Arms()
 	v := &inhabited{world: l.world, arms: arms, rng: rand.New(rand.NewPCG(5, 6))}
 	w := newWorld(t, setup{
@@ -29,7 +32,7 @@ func aimed(t *testing.T, l learned, team, all governance.TargetConfig) (*world, 
 			Teams: []governance.OwnerConfig{{Name: "t", Org: "a", Target: team}},
 			Keys:  []governance.KeyConfig{{Key: keyA, Org: "a", Team: "t", Log: governance.LogFull}, {Key: keyB, Org: "a"}},
 		},
-		options: serving.Options{Settings: serving.Settings{Target: all}},
+		options: serving.Options{Settings: all},
 	})
 	return w, func(i int, model, key string) *answer {
 		task := l.world.Sample(int64(trainingRows + i))
@@ -46,14 +49,14 @@ func TestCostTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const requests = 200 // in a day, evenly
 		midnight := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
-		_, ask := aimed(t, l, governance.TargetConfig{}, governance.TargetConfig{})
+		_, ask := aimed(t, l, governance.TargetConfig{}, serving.Settings{})
 		free := 0.0
 		for i := range requests {
 			free += number(ask(i, "auto:quality", keyA), "usage.cost")
 		}
 		for _, share := range []float64{0.5, 0.2} {
 			budget := share * free
-			w, ask := aimed(t, l, governance.TargetConfig{Cost: governance.CostConfig{Amount: budget, Per: governance.PerDay}}, governance.TargetConfig{})
+			w, ask := aimed(t, l, governance.TargetConfig{Cost: governance.CostConfig{Amount: budget, Per: governance.PerDay}}, serving.Settings{})
 			account := ledger.Account("team", "a/t", ledger.Day)
 			for day := range 2 {
 				spent, pressed := 0.0, 0
@@ -96,7 +99,7 @@ func number(a *answer, path string) float64 {
 func TestTargetOfAll(t *testing.T) {
 	l := must(trained())(t)
 	synctest.Test(t, func(t *testing.T) {
-		w, ask := aimed(t, l, governance.TargetConfig{}, governance.TargetConfig{Cost: governance.CostConfig{Amount: 0.0008, Per: governance.PerRequest}})
+		w, ask := aimed(t, l, governance.TargetConfig{}, serving.Settings{Target: averaging(0.0008)})
 		spent, n := 0.0, 0
 		for i := range 400 {
 			a := ask(i, "auto:quality", []string{keyA, keyB}[i%2])
@@ -108,7 +111,7 @@ func TestTargetOfAll(t *testing.T) {
 		}
 		same := w.settings(l.world.Arms(), governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Org: "a", Team: "t", Log: governance.LogFull}, {Key: keyB, Org: "a"}}})
 		same.Router = must(serving.NewRouter(l.world.Arms(), l.classifier))(t)
-		same.Target = governance.TargetConfig{Cost: governance.CostConfig{Amount: 0.0008, Per: governance.PerRequest}}
+		same.Target = averaging(0.0008)
 		if err := w.Reload(t.Context(), same); err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +124,10 @@ func TestTargetOfAll(t *testing.T) {
 			t.Error("a target per fortnight is taken")
 		}
 	})
+}
+
+func averaging(usd float64) governance.TargetConfig {
+	return governance.TargetConfig{Cost: governance.CostConfig{Amount: usd, Per: governance.PerRequest}}
 }
 
 func ask0(l learned) string {
@@ -143,7 +150,7 @@ func TestQualityTarget(t *testing.T) {
 		t.Fatalf("prices %v for 97 %% and %v for 80 %%: the world cannot show a difference", a, b)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w, ask := aimed(t, l, governance.TargetConfig{Quality: 0.8}, governance.TargetConfig{Quality: 0.97})
+		w, ask := aimed(t, l, governance.TargetConfig{Quality: 0.8}, serving.Settings{Target: governance.TargetConfig{Quality: 0.97}})
 		for _, tt := range []struct {
 			key, model string
 			want       float64
@@ -161,4 +168,62 @@ func TestQualityTarget(t *testing.T) {
 	if slices.ContainsFunc([]float64{0.5, 0.99}, func(s float64) bool { _, ok := l.classifier.Keeping(s, policy.KnownMix); return !ok }) {
 		t.Error("a share that training covers is not known")
 	}
+}
+
+// TestTargetOfAPolicy: a policy paces those that are under it, together and nobody else; its share of quality goes before that of
+// levels further out, and what a level says itself before that of its policy. A replay under another strategy keeps the share.
+func TestTargetOfAPolicy(t *testing.T) {
+	l := must(trained())(t)
+	settings := serving.Settings{
+		Target:   governance.TargetConfig{Quality: 0.97},
+		Policies: map[string]rules.PolicyConfig{"thrift": {Target: averaging(0.0008)}, "kept": {Target: governance.TargetConfig{Quality: 0.8}}},
+		Rules:    []rules.Config{{Policy: "thrift", Teams: []string{"a/t"}}},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w, ask := aimed(t, l, governance.TargetConfig{}, settings)
+		spent := 0.0
+		for i := range 300 {
+			a := ask(i, "auto:quality", keyA)
+			spent += number(a, "usage.cost")
+			d, _ := w.outcome(a)
+			checkReplay(t, d)
+			if pressure := a.get("tradewind.budget_pressure.policy"); (pressure != nil) != (d.Case.Lambda > 0) || d.Policy != "thrift" {
+				t.Fatalf("pressure %v at weight %v under policy %s", pressure, d.Case.Lambda, d.Policy)
+			}
+			if i%50 == 0 && ask(i, "auto:quality", keyB).get("tradewind.budget_pressure") != nil {
+				t.Error("the target of a policy presses who is not under it")
+			}
+		}
+		if mean := spent / 300; mean > 0.0008*1.02 || mean < 0.0008*0.7 {
+			t.Errorf("a request did cost %v on average", mean)
+		}
+	})
+	lambda := func(share float64) float64 {
+		target, _ := l.classifier.Keeping(share, policy.KnownMix)
+		return target.Lambda
+	}
+	settings.Rules = []rules.Config{{Policy: "kept", Tags: map[string]string{"task": "bulk"}}}
+	synctest.Test(t, func(t *testing.T) {
+		w, ask := aimed(t, l, governance.TargetConfig{Quality: 0.95}, settings)
+		decide := func(key, more string) *datasets.Decision {
+			d, _ := w.outcome(w.chat(strings.TrimSuffix(ask0(l), "}")+more+"}", bearer(key)...).wantOK())
+			return d
+		}
+		ask(0, "auto", keyA)
+		const bulk, cheap = `,"tradewind":{"tags":{"task":"bulk"},"strategy":"cost"}`, `,"tradewind":{"strategy":"cost"}`
+		for _, tt := range []struct {
+			key, more string
+			want      float64
+		}{{keyA, cheap, lambda(0.95)}, {keyB, cheap, lambda(0.97)}, {keyA, bulk, lambda(0.8)}, {keyB, bulk, lambda(0.8)}} {
+			d := decide(tt.key, tt.more)
+			if checkReplay(t, d); d.Case.Lambda != tt.want {
+				t.Errorf("%s: λ %v, want %v", tt.more, d.Case.Lambda, tt.want)
+			}
+			var again serving.Explanation
+			unmarshal(t, w.do("POST", "/v1/decisions/"+string(d.RoundID)+"/replay", `{"strategy":"balanced"}`, bearer(tt.key)...).wantOK().body, &again)
+			if again.Weights.Cost != tt.want {
+				t.Errorf("%s: replayed as balanced at %v, want %v", tt.more, again.Weights.Cost, tt.want)
+			}
+		}
+	})
 }

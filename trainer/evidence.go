@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tradewind-llm/tradewind/classifier"
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/reward"
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -23,6 +24,8 @@ type evidence struct {
 	propensity []float64
 	// expected has the table's cells: the quality that the router of the day expected, NaN where it expected nothing.
 	expected []float32
+	// team is whose a logged prompt was, 0 in rows of a prior.
+	team []classifier.Team
 }
 
 // weigh is what a score of prompt i for arm j counts in a fit.
@@ -55,7 +58,10 @@ func mix(log *reward.Result, prior *datasets.Table) (*datasets.Table, *evidence,
 	}
 	out := datasets.NewTable(arms, n)
 	out.Name, out.SHA256 = log.Table.Name, log.Table.SHA256
-	e := &evidence{own: make([]bool, n), propensity: make([]float64, len(out.Score)), expected: slices.Clone(out.Score)}
+	e := &evidence{own: make([]bool, n), team: make([]classifier.Team, n), propensity: make([]float64, len(out.Score)), expected: slices.Clone(out.Score)}
+	for i, t := range log.Team {
+		e.team[i] = classifier.TeamOf(t.Org, t.Team)
+	}
 	first := 0
 	for s, t := range sources {
 		to := columnsOf(arms, t.Arms)
@@ -107,7 +113,7 @@ func (e *evidence) pick(prompts, arms []int, m int) *evidence {
 		out.fade = append(out.fade, e.fade[j])
 	}
 	for _, i := range prompts {
-		out.own = append(out.own, e.own[i])
+		out.own, out.team = append(out.own, e.own[i]), append(out.team, e.team[i])
 		for _, j := range arms {
 			out.propensity, out.expected = append(out.propensity, e.propensity[i*m+j]), append(out.expected, e.expected[i*m+j])
 		}

@@ -103,6 +103,9 @@ func fit(ctx context.Context, t *datasets.Table, o FitOptions) (*fitter, *classi
 		return nil, nil, nil, fmt.Errorf("trainer: fitting: %w", err)
 	}
 	stack.apply(m)
+	if seen != nil {
+		remember(m, oof)
+	}
 	m.Tokenizer = tok
 	m.Router.Train = classifier.TrainingSize{Prompts: len(t.Prompts), Cells: cells(t), Folds: innerFolds, Seed: o.Seed}
 	o.progress("fit", 1, 1)

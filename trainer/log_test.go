@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,17 +70,28 @@ func estimator(c *classifier.Classifier) func(*policy.Estimates, string) {
 // logOf plays a log and seals it.
 func logOf(t testing.TB, w *simulate.World, o simulate.RoundsOptions) *datasets.Log {
 	t.Helper()
-	l, err := datasets.OpenLog(t.TempDir(), datasets.LogOptions{})
+	return sealed(t, played(t, w, o))
+}
+
+// played is what a log holds.
+func played(t testing.TB, w *simulate.World, o simulate.RoundsOptions) []simulate.Logged {
+	t.Helper()
+	logged, err := w.Rounds(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	logged, err := w.Rounds(o)
+	return slices.Collect(logged)
+}
+
+func sealed(t testing.TB, logged []simulate.Logged) *datasets.Log {
+	t.Helper()
+	l, err := datasets.OpenLog(t.TempDir(), datasets.LogOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var rounds []datasets.Round
 	var feedback []datasets.Feedback
-	for r := range logged {
+	for _, r := range logged {
 		rounds = append(rounds, r.Round)
 		if r.Feedback != nil {
 			feedback = append(feedback, *r.Feedback)

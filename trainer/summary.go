@@ -46,9 +46,11 @@ type Summary struct {
 	// Shift is the setting for traffic unlike the training rows.
 	Shift classifier.Shift `json:"shift"`
 	// Log accounts for the rounds and the feedback of the log, nil without one; Prior is the prompts of the prior table.
-	Log     *reward.Counts `json:"log,omitempty"`
-	Prior   int            `json:"prior_prompts,omitempty"`
-	Verdict Verdict        `json:"verdict"`
+	Log   *reward.Counts `json:"log,omitempty"`
+	Prior int            `json:"prior_prompts,omitempty"`
+	// History is the number of teams whose own outcomes move the estimates.
+	History int     `json:"teams_with_history,omitempty"`
+	Verdict Verdict `json:"verdict"`
 	// Took is the whole run, Fit the part up to the fitted model. RowsPerSecond is FittedRows over Took.
 	Took          time.Duration `json:"took_ns"`
 	Fit           time.Duration `json:"fit_ns"`
@@ -61,7 +63,7 @@ func summarize(o *Options, data *datasets.Table, m *classifier.Model, oof *OOF, 
 		Out: o.Out, Digest: digest, Prompts: read.Prompts, Estimated: read.Estimated, Rows: read.Rows,
 		Fitted: m.Router.Train.Prompts, FittedRows: m.Router.Train.Cells, Held: len(oof.Rows),
 		Tasks: len(m.Router.Tasks), Clusters: m.Router.Clusters, Fallback: m.Router.Fallback, Targets: m.Router.Targets, Shift: m.Router.Shift,
-		Verdict: v, Took: took, Fit: fit,
+		History: len(m.Router.Teams), Verdict: v, Took: took, Fit: fit,
 	}
 	s.RowsPerSecond = float64(s.FittedRows) / took.Seconds()
 	score, cost := means(oof.Table)
@@ -140,6 +142,9 @@ func (s *Summary) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "  %-9s lambda %-10.4g keeps %.0f %% of the fallback's score: %s\n", t.Strategy, t.Lambda, 100*t.Target, claim)
 	}
 	fmt.Fprintf(&b, "%s\n", shiftText(&s.Shift))
+	if s.History > 0 {
+		fmt.Fprintf(&b, "Teams differ: the estimates of %d teams are moved by what their own outcomes say.\n", s.History)
+	}
 	fmt.Fprintf(&b, "\nArtifact %s\n  in %s\n", s.Digest, s.Out)
 	_, err := io.WriteString(w, b.String())
 	return err

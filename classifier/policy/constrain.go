@@ -26,8 +26,8 @@ func (c *Case) Validate() error {
 	}
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
-		numbers := [...]float64{a.Quality, a.QualityErr, a.Score, a.Gap, a.GapErr, a.OutputTokens, a.CostUSD,
-			a.CostUpperUSD, a.LatencyMS, a.LatencyP90MS, a.Availability}
+		numbers := [...]float64{a.Quality, a.QualityErr, a.Score, a.Gap, a.GapErr, a.History, a.OutputTokens,
+			a.CostUSD, a.CostUpperUSD, a.LatencyMS, a.LatencyP90MS, a.Availability}
 		if !finite(numbers[:]) {
 			return fmt.Errorf("policy: a number of candidate %s is not finite", a.Arm)
 		}

@@ -106,6 +106,8 @@ type Candidate struct {
 	Score      float64 `json:"score"`
 	Gap        float64 `json:"gap"`
 	GapErr     float64 `json:"gap_err"`
+	// History is what the team's own outcomes have added to Quality, Score and Gap; 0 where they have taught nothing.
+	History float64 `json:"history,omitempty"`
 
 	OutputTokens float64 `json:"output_tokens"`
 	// CostUSD is the forecast, CostUpperUSD the worst case that a hold must cover. Priced is false where the catalog

@@ -250,7 +250,7 @@ func TestModels(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	commands := []string{
-		"", "serve", "train", "eval", "predict", "route", "data", "data import", "data inspect", "data verify", "data compact", "data simulate",
+		"", "serve", "train", "eval", "predict", "route", "replay", "data", "data import", "data inspect", "data verify", "data compact", "data simulate",
 		"models", "models list", "models show", "models verify", "models add", "models promote", "models rollback",
 		"catalog", "catalog list", "catalog show", "catalog import", "config", "config schema", "config import", "doctor", "version",
 	}

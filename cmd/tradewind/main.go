@@ -53,6 +53,7 @@ type commands struct {
 	Eval    evalCmd      `cmd:"" help:"Compare routers with the baselines that must always be beaten."`
 	Predict predictCmd   `cmd:"" help:"Write what a router predicts for every prompt and arm."`
 	Route   routeCmd     `cmd:"" help:"Decide for one prompt on standard input; nothing is called."`
+	Replay  replayCmd    `cmd:"" help:"Show a logged decision beside what it would have been under another router, policy or strategy."`
 	Data    dataCmd      `cmd:"" help:"Import, inspect, verify, compact and simulate tables and logs."`
 	Models  modelsCmd    `cmd:"" help:"Trained routers: list, show, verify, promote, roll back."`
 	Catalog catalogCmd   `cmd:"" help:"The arms (LLMs) and their prices."`

@@ -47,9 +47,11 @@ type Result struct {
 	// Propensity has the table's cells: the probability with which the arm was drawn in the prompt's case. It is 0 for
 	// an arm that was not eligible. Rounds of a sticky session have the propensities of the draw that opened it.
 	Propensity []float64
-	// Estimate has the table's cells: the quality that the router of that day expected of the arm, NaN where the arm was
-	// not eligible or nothing was estimated.
+	// Estimate has the table's cells: the quality that the router of that day expected of the arm from the prompt, without
+	// what it knew of the team; NaN where the arm was not eligible or nothing was estimated.
 	Estimate []float64
+	// Team is whose each prompt was.
+	Team []Team
 	// Spec made the scores.
 	Spec   Spec
 	Counts Counts
@@ -78,7 +80,8 @@ func Apply(ctx context.Context, l *datasets.Log, o Options) (*Result, error) {
 	return out, nil
 }
 
-type team struct{ org, team string }
+// Team is a team of an organization; both are empty where the key belonged to nobody.
+type Team struct{ Org, Team string }
 
 // draw is the distribution that fixed the arm of one or more rounds.
 type draw struct {
@@ -99,6 +102,7 @@ type word struct {
 type row struct {
 	prompt        datasets.Prompt
 	key           uint64 // of the draw
+	team          Team
 	arm           catalog.ArmID
 	score         float64
 	cost          catalog.Nanodollars
@@ -116,7 +120,7 @@ type join struct {
 	max    int
 	heard  heard
 	held   holding
-	teams  map[string]team            // of keys that asked for something
+	teams  map[string]Team            // of keys that asked for something
 	draws  map[datasets.RoundID]*draw // that opened sessions which are held
 	seen   map[datasets.RoundID]bool  // rounds that are held or drew for such
 	names  map[string]string          // of arms and keys, once each
@@ -128,7 +132,7 @@ func newJoin(s Spec, max int) *join {
 	return &join{
 		spec: s, digest: features.DefaultSpec().Digest(), max: max,
 		held:  holding{max: heldShare * max, at: map[datasets.RoundID]int32{}},
-		teams: map[string]team{}, draws: map[datasets.RoundID]*draw{}, seen: map[datasets.RoundID]bool{}, names: map[string]string{},
+		teams: map[string]Team{}, draws: map[datasets.RoundID]*draw{}, seen: map[datasets.RoundID]bool{}, names: map[string]string{},
 		counts: Counts{Dropped: map[Reason]int{}, FeedbackDropped: map[Reason]int{}},
 	}
 }
@@ -138,9 +142,9 @@ func (j *join) index(ctx context.Context, l *datasets.Log) error {
 	err := l.Columns(ctx, []string{"key_id", "org", "team", "round_id", "draw_id"}, func(b *columnar.Batch) error {
 		c := b.Columns
 		for i := range b.Rows {
-			t := team{c[1].Strings[i], c[2].Strings[i]}
-			if key := c[0].Strings[i]; t != (team{}) && j.teams[key] == (team{}) {
-				j.teams[strings.Clone(key)] = team{strings.Clone(t.org), strings.Clone(t.team)} // a string holds its whole batch
+			t := Team{c[1].Strings[i], c[2].Strings[i]}
+			if key := c[0].Strings[i]; t != (Team{}) && j.teams[key] == (Team{}) {
+				j.teams[strings.Clone(key)] = Team{strings.Clone(t.Org), strings.Clone(t.Team)} // a string holds its whole batch
 			}
 			id := c[3].Strings[i]
 			if k, spoken := j.heard.find(datasets.RoundID(id)); spoken {
@@ -233,7 +237,7 @@ func (j *join) take(r *datasets.Round) {
 	if group != d.RoundID {
 		p = j.draws[group] // a session begins before it goes on, so its draw was read before; nil where it was not
 	}
-	out := row{believed: j.believed(d), draw: p, arm: catalog.ArmID(j.name(string(d.Action))), cost: datasets.Unpriced}
+	out := row{believed: j.believed(d), draw: p, team: Team{j.name(d.Org), j.name(d.Team)}, arm: catalog.ArmID(j.name(string(d.Action))), cost: datasets.Unpriced}
 	if reason := j.refuse(r, p); reason != "" {
 		j.drop(reason, len(words))
 		return
@@ -344,7 +348,7 @@ func (j *join) believed(d *datasets.Decision) []belief {
 	for i := range d.Case.Candidates {
 		a := &d.Case.Candidates[i]
 		if !a.Prior && a.Quality >= 0 && a.Quality <= 1 {
-			out = append(out, belief{catalog.ArmID(j.name(string(a.Arm))), a.Quality})
+			out = append(out, belief{catalog.ArmID(j.name(string(a.Arm))), max(0, min(1, a.Quality-a.History))})
 			any = any || a.Quality > 0
 		}
 	}
@@ -411,7 +415,7 @@ func (j *join) maySee(key string, d *datasets.Decision) bool {
 		return true
 	}
 	t, known := j.teams[key]
-	return known && t.team != "" && t == team{d.Org, d.Team}
+	return known && t.Team != "" && t == Team{d.Org, d.Team}
 }
 
 // outcome copies what the served arm took. Zero usage is unknown, as in a sealed part.
@@ -460,6 +464,7 @@ func (j *join) result() *Result {
 	for i := range j.rows {
 		r := &j.rows[i]
 		t.Prompts[i] = r.prompt
+		out.Team = append(out.Team, r.team)
 		at := t.At(i, index[r.arm])
 		t.Score[at], t.Cost[at], t.Latency[at] = float32(r.score), r.cost, r.latency
 		t.Input[at], t.Output[at] = r.input, r.output

@@ -151,6 +151,9 @@ func TestScoredRow(t *testing.T) {
 	if want := []float64{0.5, 0.7, 0.5, 0.7}; !reflect.DeepEqual(r.Estimate, want) {
 		t.Errorf("got estimates %v, want %v", r.Estimate, want)
 	}
+	if want := []Team{{"o", "t"}, {"o", "t"}}; !reflect.DeepEqual(r.Team, want) {
+		t.Errorf("got teams %v, want %v", r.Team, want)
+	}
 	table := r.Table
 	if got := table.Score[1]; got != 0.75 { // (1·1 + 0.5·0.25) / 1.5
 		t.Errorf("got score %v, want 0.75", got)
@@ -248,6 +251,10 @@ func TestPriorsAreNotBelieved(t *testing.T) {
 	j := newJoin(DefaultSpec(), 1)
 	if got, want := j.believed(d), []belief{{"a/y", 0.7}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("believed %v, want %v", got, want)
+	}
+	d.Case.Candidates[1].History = 0.1 // what was known of the team is not what was expected of the prompt
+	if got, want := j.believed(d), []belief{{"a/y", 0.6}}; math.Abs(got[0].quality-want[0].quality) > 1e-12 {
+		t.Errorf("with a history: believed %v, want %v", got, want)
 	}
 	d.Case.Candidates = d.Case.Candidates[:1]
 	if got := j.believed(d); got != nil {

@@ -155,7 +155,7 @@ func ownersOf(o Options) (map[string]*owner, error) {
 		if err := once(owners, c.Name, c.Name, err); err != nil {
 			return nil, fmt.Errorf("governance: organization %q: %w", c.Name, err)
 		}
-		owners[c.Name] = &owner{b, Level{[]any{"orgs", i}, c.Strategy, c.Policy}}
+		owners[c.Name] = &owner{b, Level{[]any{"orgs", i}, c.Strategy, c.Policy, c.Target.Quality}}
 	}
 	for i, c := range o.Teams {
 		name := TeamOwner(c.Org, c.Name)
@@ -166,7 +166,7 @@ func ownersOf(o Options) (map[string]*owner, error) {
 		if err := once(owners, c.Name, name, err); err != nil {
 			return nil, fmt.Errorf("governance: team %q: %w", name, err)
 		}
-		owners[name] = &owner{b, Level{[]any{"teams", i}, c.Strategy, c.Policy}}
+		owners[name] = &owner{b, Level{[]any{"teams", i}, c.Strategy, c.Policy, c.Target.Quality}}
 	}
 	return owners, nil
 }
@@ -244,7 +244,7 @@ func (c *KeyConfig) entry(i int, owners map[string]*owner) (*entry, error) {
 		return nil, err
 	}
 	e.principal.Budgets = own
-	e.principal.Levels[0] = Level{[]any{"keys", i}, c.Strategy, c.Policy}
+	e.principal.Levels[0] = Level{[]any{"keys", i}, c.Strategy, c.Policy, c.Target.Quality}
 	for n, name := range [...]string{TeamOwner(c.Org, c.Team), c.Org} {
 		if owner := owners[name]; owner != nil {
 			e.principal.Budgets = append(e.principal.Budgets, owner.budgets...)

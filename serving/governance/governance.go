@@ -66,12 +66,14 @@ type Caps struct {
 	MaxLatencyMS float64
 }
 
-// Level is what one level of the chain names for its requests: a strategy, and a policy whose name package rules knows.
+// Level is what one level of the chain names for its requests: a strategy, a share of quality to keep (0 is none), and a
+// policy whose name package rules knows.
 type Level struct {
 	// Place is where it stands in the configuration.
 	Place    []any
 	Strategy string
 	Policy   string
+	Quality  float64
 }
 
 // Principal is who asks. It is shared between requests and never changed.
@@ -99,7 +101,7 @@ type Principal struct {
 	Limits  Limits
 	// Hedge is nil where the key may not hedge.
 	Hedge *Hedge
-	// Targets are those of the chain, the key's first.
+	// Targets are the cost targets of the chain, the key's first.
 	Targets []Target
 	// ExpiresAt is the end of the key; zero is never.
 	ExpiresAt time.Time

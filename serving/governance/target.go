@@ -31,7 +31,7 @@ const (
 	PerMonth   Per = "month"
 )
 
-// Target is a level's, with whose it is: scope "key", "team" or "org", or All.
+// Target is a level's, with whose it is: scope "key", "team", "org" or "policy", or All.
 type Target struct {
 	Scope, Owner string
 	Quality      float64
@@ -69,7 +69,7 @@ func (c TargetConfig) Target(scope, owner string) (Target, bool, error) {
 	return t, true, nil
 }
 
-// aim gives every principal the targets of its chain, its own first.
+// aim gives every principal the cost targets of its chain, its own first. Those of quality stand in its levels.
 func (a *Authenticator) aim(o Options) error {
 	owned := map[string]Target{}
 	keep := func(c TargetConfig, scope, owner, name string) error {
@@ -77,7 +77,7 @@ func (a *Authenticator) aim(o Options) error {
 		if err != nil {
 			return fmt.Errorf("governance: %s %q: %w", scope, name, err)
 		}
-		if set {
+		if set && t.Amount > 0 {
 			owned[scope+":"+owner] = t
 		}
 		return nil

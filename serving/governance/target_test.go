@@ -1,33 +1,30 @@
 package governance
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestTargets: a key has the targets of its chain, its own first; nonsense is refused with the name of whose it is.
+// TestTargets: a key has the cost targets of its chain, its own first, and each level its share of quality; nonsense is refused with the name of whose it is.
 func TestTargets(t *testing.T) {
 	const key = "sk-tw-aaaaaaaaaaaaaaaaaaaa"
 	day := TargetConfig{Cost: CostConfig{Amount: 2.5, Per: PerDay}}
 	a, err := New(Options{
 		Orgs:  []OwnerConfig{{Name: "o", Target: TargetConfig{Quality: 0.9}}, {Name: "other", Target: day}},
 		Teams: []OwnerConfig{{Name: "t", Org: "o", Target: day}},
-		Keys:  []KeyConfig{{Key: key, Org: "o", Team: "t", Target: TargetConfig{Quality: 0.97}}},
+		Keys:  []KeyConfig{{Key: key, Org: "o", Team: "t", Target: TargetConfig{Cost: CostConfig{Amount: 0.001, Per: PerRequest}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := a.Principals()[0]
-	want := []Target{
-		{Scope: "key", Owner: p.KeyID, Quality: 0.97}, {Scope: "team", Owner: "o/t", Amount: 2_500_000_000, Per: PerDay}, {Scope: "org", Owner: "o", Quality: 0.9},
+	want := []Target{{Scope: "key", Owner: p.KeyID, Amount: 1_000_000, Per: PerRequest}, {Scope: "team", Owner: "o/t", Amount: 2_500_000_000, Per: PerDay}}
+	if !slices.Equal(p.Targets, want) {
+		t.Errorf("got cost targets %+v, want %+v", p.Targets, want)
 	}
-	if len(p.Targets) != len(want) {
-		t.Fatalf("%+v", p.Targets)
-	}
-	for i := range want {
-		if p.Targets[i] != want[i] {
-			t.Errorf("target %d: %+v, want %+v", i, p.Targets[i], want[i])
-		}
+	if key, team, org := p.Levels[0].Quality, p.Levels[1].Quality, p.Levels[2].Quality; key != 0 || team != 0 || org != 0.9 {
+		t.Errorf("got shares of quality %v, %v, %v, want that of the organization alone", key, team, org)
 	}
 	for _, c := range []struct {
 		target  TargetConfig

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"cmp"
 	"encoding/binary"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -27,6 +29,12 @@ type Demands struct {
 	// Policy is the named policy in force, the first of several; "" is none.
 	Policy   string
 	Strategy openai.Strategy
+	// Effort is the reasoning effort to ask with where the request names none, "" where nobody says, and Quality the share of
+	// the fallback's quality to keep, 0 likewise.
+	Effort  string
+	Quality float64
+	// Paced are the cost targets of all policies in force.
+	Paced []governance.Target
 	// Epsilon is nil where nobody names one.
 	Epsilon *float64
 	// Pin is the model that a rule names, "" where none does.
@@ -52,10 +60,20 @@ func (d *Demands) Barred(i int) bool {
 // Has reports whether there is a policy of that name.
 func (s *Set) Has(policy string) bool { return s.policies[policy] != nil }
 
+// Paced are the cost targets of all policies, in order of their names.
+func (s *Set) Paced() (all []governance.Target) {
+	for _, name := range slices.Sorted(maps.Keys(s.policies)) {
+		if t := s.policies[name].paced; t.Amount > 0 {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
 // For sets d to what is asked of a request.
 func (s *Set) For(d *Demands, r *Request) {
-	*d = Demands{Explore: true, barred: d.barred[:0]}
-	s.take(d, r, "", r.Policy)
+	*d = Demands{Explore: true, Paced: d.Paced[:0], barred: d.barred[:0]}
+	s.take(d, r, &governance.Level{Policy: r.Policy})
 	for i := range s.rules {
 		rule := &s.rules[i]
 		if !rule.matches(r) {
@@ -65,29 +83,25 @@ func (s *Set) For(d *Demands, r *Request) {
 			d.Pin = rule.Pin
 		}
 		d.bar(rule.barred)
-		s.take(d, r, rule.Strategy, rule.Policy)
+		s.take(d, r, &governance.Level{Strategy: rule.Strategy, Policy: rule.Policy})
 	}
 	for i := range r.Principal.Levels {
-		l := &r.Principal.Levels[i]
-		s.take(d, r, l.Strategy, l.Policy)
+		s.take(d, r, &r.Principal.Levels[i])
 	}
-	s.take(d, r, s.standing.Strategy, s.standing.Policy)
+	s.take(d, r, &s.standing)
 }
 
-// take adds a level: its own strategy, then what its policy says.
-func (s *Set) take(d *Demands, r *Request, strategy, policy string) {
-	if d.Strategy == "" {
-		d.Strategy = openai.Strategy(strategy)
-	}
-	if policy == "" {
+// take adds a level: its own words, then those of its policy.
+func (s *Set) take(d *Demands, r *Request, l *governance.Level) {
+	d.Strategy, d.Quality = cmp.Or(d.Strategy, openai.Strategy(l.Strategy)), cmp.Or(d.Quality, l.Quality)
+	if l.Policy == "" {
 		return
 	}
-	p := s.policies[policy].pick(r.Conversation)
-	if d.Policy == "" {
-		d.Policy = p.name
-	}
-	if d.Strategy == "" {
-		d.Strategy = openai.Strategy(p.Strategy)
+	p := s.policies[l.Policy].pick(r.Conversation)
+	d.Policy, d.Strategy = cmp.Or(d.Policy, p.name), cmp.Or(d.Strategy, openai.Strategy(p.Strategy))
+	d.Effort, d.Quality = cmp.Or(d.Effort, p.Effort), cmp.Or(d.Quality, p.Target.Quality)
+	if p.paced.Amount > 0 && !slices.Contains(d.Paced, p.paced) {
+		d.Paced = append(d.Paced, p.paced)
 	}
 	if d.Epsilon == nil {
 		d.Epsilon = p.Epsilon

@@ -2,9 +2,10 @@
 // requests out, and which of all that is in force for one request.
 //
 // Every level speaks in turn: the request's own policy, the rules that match it, its key, team and organization, the
-// configuration. A single value (a strategy, a share of exploration, a model to pin) is that of the first who names one.
-// Constraints (models that are allowed or denied, floors, caps, not to explore) are never overridden: they add up, so
-// that no rule and no policy can widen what another has narrowed. For this reason the order of rules matters for values
+// configuration. A single value (a strategy, a share of quality to keep, an effort, a share of exploration, a model to pin) is
+// that of the first who names one, and of one level its own word comes before that of its policy. Constraints (models that
+// are allowed or denied, floors, caps, cost targets, not to explore) are never overridden: they add up, so that no rule and
+// no policy can widen what another has narrowed. For this reason the order of rules matters for values
 // and not for constraints. The package knows names of models and nothing of estimates; it decides nothing.
 package rules
 
@@ -30,8 +31,10 @@ const (
 
 // PolicyConfig is a named policy: what whoever it applies to may not leave, and what holds where nobody says otherwise.
 type PolicyConfig struct {
-	Strategy string   `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality"`
-	Epsilon  *float64 `yaml:"epsilon" json:"epsilon,omitempty" doc:"The share of traffic that explores, 0 to 1."`
+	Strategy string                  `yaml:"strategy" json:"strategy,omitempty" enum:"cost,latency,balanced,availability,quality"`
+	Target   governance.TargetConfig `yaml:"target" json:"target,omitzero" doc:"Of quality: that of the first level that names one is in force. Of cost: of the average request under the policy, beside the targets of all levels; it is per request."`
+	Effort   string                  `yaml:"effort" json:"effort,omitempty" enum:"none,minimal,low,medium,high,xhigh" doc:"The reasoning effort with which models that reason are asked, where the request leaves the choice to the router and names no effort itself."`
+	Epsilon  *float64                `yaml:"epsilon" json:"epsilon,omitempty" doc:"The share of traffic that explores, 0 to 1."`
 
 	Floor        float64  `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
 	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
@@ -125,6 +128,8 @@ type compiled struct {
 	name   string
 	barred []bool
 	parts  []part
+	// paced is its cost target; it has no amount where there is none.
+	paced governance.Target
 }
 
 // part takes the conversations whose place in [0,100) is below until and in no part before it.
@@ -203,14 +208,51 @@ func (b *builder) policy(name string) *compiled {
 		return p
 	}
 	b.strategy(at, p.Strategy)
+	p.barred = b.lists(at, p.Allow, p.Deny)
+	b.target(at, p)
+	b.effort(at, p)
 	if e := p.Epsilon; e != nil && !(*e >= 0 && *e <= 1) {
 		b.problem(append(at, "epsilon"), "%v is no share from 0 to 1", *e)
 	}
 	if !(p.Floor >= 0 && p.Floor <= 1) || !(p.MaxCostUSD >= 0) || !(p.MaxLatencyMS >= 0) || math.IsInf(p.MaxCostUSD+p.MaxLatencyMS, 0) {
 		b.problem(at, "a floor or cap is out of range")
 	}
-	p.barred = b.lists(at, p.Allow, p.Deny)
 	return p
+}
+
+// target refuses one that its strategy would not look at.
+func (b *builder) target(at []any, p *compiled) {
+	at = append(at, "target")
+	t, set, err := p.Target.Target("policy", p.name)
+	switch s := openai.Strategy(p.Strategy); {
+	case err != nil:
+		b.problem(at, "%v", err)
+	case set && t.Amount == 0 && s == openai.StrategyQuality:
+		b.problem(at, "strategy quality keeps all of the quality, and has no figure that a target could replace")
+	case set && t.Amount > 0 && s == openai.StrategyLatency:
+		b.problem(at, "strategy latency asks for time, and a target of cost would move nothing")
+	case set && t.Amount > 0 && t.Per != governance.PerRequest:
+		b.problem(at, "the money of a %s is that of a key, a team or an organization; a policy has no account, and its target is per request", t.Per)
+	case set && t.Amount > 0:
+		p.paced = t
+	}
+}
+
+// effort refuses one with which no model could be asked.
+func (b *builder) effort(at []any, p *compiled) {
+	if p.Effort == "" {
+		return
+	}
+	if at = append(at, "effort"); !slices.Contains(catalog.Efforts(), p.Effort) {
+		b.problem(at, "effort %q is none of %s", p.Effort, strings.Join(catalog.Efforts(), ", "))
+		return
+	}
+	for i := range b.Arms {
+		if a := &b.Arms[i]; (p.barred == nil || !p.barred[i]) && a.Capabilities.Has(catalog.Reasoning) && (a.Effort == "" || a.Effort == p.Effort) {
+			return
+		}
+	}
+	b.problem(at, "no model that it allows reasons, or may be asked with effort %s", p.Effort)
 }
 
 // split resolves the parts of a policy that has any.
@@ -220,7 +262,7 @@ func (b *builder) split(s *Set, p *compiled) {
 	}
 	at := []any{"policies", p.name, "split"}
 	own := p.PolicyConfig
-	if own.Split = nil; own.Strategy != "" || own.Epsilon != nil || own.Floor != 0 || own.MaxCostUSD != 0 || own.MaxLatencyMS != 0 ||
+	if own.Split = nil; own.Strategy != "" || own.Target != (governance.TargetConfig{}) || own.Effort != "" || own.Epsilon != nil || own.Floor != 0 || own.MaxCostUSD != 0 || own.MaxLatencyMS != 0 ||
 		own.Allow != nil || own.Deny != nil || own.Explore != nil {
 		b.problem(at, "a policy with a split says nothing else: its parts do")
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 func arms() []catalog.Arm {
-	return []catalog.Arm{{ID: "one/small"}, {ID: "two/large"}, {ID: "two/small"}}
+	return []catalog.Arm{{ID: "one/small"}, {ID: "two/large", Capabilities: catalog.Reasoning}, {ID: "two/small"}}
 }
 
 // ann is of team o/t; her key and the owners above it name what a test says.
@@ -44,11 +44,38 @@ func no() *bool { return new(bool) }
 
 func share(x float64) *float64 { return &x }
 
+func quality(i int) float64 { return .9 + float64(i)/100 }
+
+func perRequest(usd float64) governance.TargetConfig {
+	return governance.TargetConfig{Cost: governance.CostConfig{Amount: usd, Per: governance.PerRequest}}
+}
+
+// TestPolicyTargets: the cost targets of all policies in force count, each once, and of the rest of two policies the first's.
+func TestPolicyTargets(t *testing.T) {
+	p := ann(governance.Level{Policy: "cheap"}, governance.Level{Policy: "kept"}, governance.Level{Policy: "thrift", Quality: .7})
+	o := options(p)
+	o.Policies = map[string]PolicyConfig{
+		"cheap": {Target: perRequest(.01)}, "kept": {Target: governance.TargetConfig{Quality: .95}, Effort: "low"}, "thrift": {Target: perRequest(.02), Effort: "high"},
+		"unused": {Target: perRequest(.03)},
+	}
+	s, d := must(t, o), Demands{}
+	if got := s.Paced(); len(got) != 3 || got[0].Owner != "cheap" || got[1].Owner != "thrift" || got[2].Owner != "unused" {
+		t.Errorf("got cost targets %+v", got)
+	}
+	for range 2 { // the second time with memory of the first
+		s.For(&d, &Request{Principal: p, Policy: "thrift"})
+		if len(d.Paced) != 2 || d.Paced[0] != s.Paced()[1] || d.Paced[1] != s.Paced()[0] || d.Quality != .95 || d.Effort != "high" {
+			t.Errorf("got cost targets %+v, quality %v, effort %s", d.Paced, d.Quality, d.Effort)
+		}
+	}
+}
+
 // TestPrecedence: of a single value the first level that names it counts: the request's policy, the rules in their order, the
 // key, its team, its organization, the configuration; and of one level its own word before that of its policy.
 func TestPrecedence(t *testing.T) {
 	names := []string{"of the request", "of a rule", "of a later rule", "of the key", "of the team", "of the org", "of the config"}
-	strategies := []string{"cost", "latency", "balanced", "availability", "quality", "cost", "latency"}
+	strategies := []string{"cost", "latency", "balanced", "availability", "balanced", "cost", "latency"}
+	efforts := []string{"none", "minimal", "low", "medium", "high", "xhigh", "low"}
 	for first := range names {
 		for _, own := range []bool{false, true} { // whether the level itself names the strategy, or its policy does
 			if own && first == 0 {
@@ -58,10 +85,13 @@ func TestPrecedence(t *testing.T) {
 			o.Policies = map[string]PolicyConfig{}
 			var levels []governance.Level
 			for i := range names {
-				p := PolicyConfig{Strategy: strategies[i], Epsilon: share(float64(i) / 10)}
+				p := PolicyConfig{Strategy: strategies[i], Epsilon: share(float64(i) / 10), Effort: efforts[i], Target: governance.TargetConfig{Quality: quality(i)}}
 				l := governance.Level{Policy: names[i]}
 				if own && i == first {
 					p.Strategy, l.Strategy = strategies[(i+1)%len(strategies)], strategies[i]
+					if i > 2 { // a rule has no target but its policy's
+						p.Target.Quality, l.Quality = 1, quality(i)
+					}
 				}
 				if i < first {
 					l = governance.Level{}
@@ -78,8 +108,8 @@ func TestPrecedence(t *testing.T) {
 			}
 			var d Demands
 			must(t, o).For(&d, &Request{Principal: p, Policy: levels[0].Policy})
-			if d.Policy != names[first] || string(d.Strategy) != strategies[first] || *d.Epsilon != float64(first)/10 {
-				t.Errorf("from %s on (own %v): policy %q, strategy %s, epsilon %v", names[first], own, d.Policy, d.Strategy, *d.Epsilon)
+			if d.Policy != names[first] || string(d.Strategy) != strategies[first] || *d.Epsilon != float64(first)/10 || d.Effort != efforts[first] || d.Quality != quality(first) {
+				t.Errorf("from %s on (own %v): policy %q, strategy %s, epsilon %v, effort %s, quality %v", names[first], own, d.Policy, d.Strategy, *d.Epsilon, d.Effort, d.Quality)
 			}
 		}
 	}
@@ -252,6 +282,15 @@ func TestProblems(t *testing.T) {
 		{one(PolicyConfig{Split: []ShareConfig{{"q", 50}, {"none", 50}}}), `policies.p.split[1]: there is no policy "none"`},
 		{one(PolicyConfig{Split: []ShareConfig{{"q", 90}, {"p", 10}}}), `policies.p.split[1]: policy "p" is a split itself`},
 		{one(PolicyConfig{Floor: .5, Split: []ShareConfig{{"q", 100}}}), `policies.p.split: a policy with a split says nothing else: its parts do`},
+		{one(PolicyConfig{Effort: "low", Split: []ShareConfig{{"q", 100}}}), `policies.p.split: a policy with a split says nothing else: its parts do`},
+		{one(PolicyConfig{Target: perRequest(1), Split: []ShareConfig{{"q", 100}}}), `policies.p.split: a policy with a split says nothing else: its parts do`},
+		{one(PolicyConfig{Effort: "hihg"}), `policies.p.effort: effort "hihg" is none of none, minimal, low, medium, high, xhigh`},
+		{one(PolicyConfig{Effort: "low", Deny: []string{"two/large"}}), `policies.p.effort: no model that it allows reasons, or may be asked with effort low`},
+		{one(PolicyConfig{Target: governance.TargetConfig{Quality: 1.5}}), `policies.p.target: target: quality is 1.5, want a share of more than 0 and at most 1`},
+		{one(PolicyConfig{Target: governance.TargetConfig{Quality: .5, Cost: perRequest(1).Cost}}), `policies.p.target: target: it is of quality or of cost; the other belongs to another level`},
+		{one(PolicyConfig{Target: governance.TargetConfig{Cost: governance.CostConfig{Amount: 1, Per: governance.PerDay}}}), `policies.p.target: the money of a day is that of a key, a team or an organization; a policy has no account, and its target is per request`},
+		{one(PolicyConfig{Strategy: "quality", Target: governance.TargetConfig{Quality: .9}}), `policies.p.target: strategy quality keeps all of the quality, and has no figure that a target could replace`},
+		{one(PolicyConfig{Strategy: "latency", Target: perRequest(1)}), `policies.p.target: strategy latency asks for time, and a target of cost would move nothing`},
 		{rule(Config{Keys: []string{"ann"}}), `rules[1]: it does nothing`},
 		{rule(Config{Strategy: "cost", Keys: []string{"ann", "bob"}}), `rules[1].keys[1]: no key has the name "bob"`},
 		{rule(Config{Strategy: "cost", Teams: []string{"t"}}), `rules[1].teams[0]: no key is of team "t"; a team is written org/team`},
