@@ -482,16 +482,16 @@ func (s *script) Next() (upstream.Event, error) {
 func (s *script) Close() error { s.done = true; return nil }
 
 func whole(text, usage string) string {
-	return `{"id":"c1","object":"chat.completion","model":"x","choices":[{"index":0,"message":{"role":"assistant","content":"` + text + `"},"finish_reason":"stop"}],"usage":` + usage + `}`
+	return `{"id":"answer-1","object":"chat.completion","model":"x","choices":[{"index":0,"message":{"role":"assistant","content":"` + text + `"},"finish_reason":"stop"}],"usage":` + usage + `}`
 }
 
 func delta(text string) string {
-	return `{"id":"c1","object":"chat.completion.chunk","created":5,"model":"x","choices":[{"index":0,"delta":{"content":"` + text + `"},"finish_reason":null}]}`
+	return `{"id":"answer-1","object":"chat.completion.chunk","created":5,"model":"x","choices":[{"index":0,"delta":{"content":"` + text + `"},"finish_reason":null}]}`
 }
 
 const (
-	finish     = `{"id":"c1","object":"chat.completion.chunk","created":5,"model":"x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
-	usageChunk = `{"id":"c1","object":"chat.completion.chunk","created":5,"model":"x","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}`
+	finish     = `{"id":"answer-1","object":"chat.completion.chunk","created":5,"model":"x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`
+	usageChunk = `{"id":"answer-1","object":"chat.completion.chunk","created":5,"model":"x","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}`
 )
 
 func fails(class upstream.Class, status int) error {

@@ -203,7 +203,7 @@ func TestMessagesTranslated(t *testing.T) {
 	if want := `{"model":"cheap","max_tokens":100,"messages":[{"role":"system","content":"Be short."},{"role":"user","content":"What is 17 times 23?"}]}`; w.vendor.calls[0].body != want {
 		t.Errorf("the vendor got %s, want %s", w.vendor.calls[0].body, want)
 	}
-	const want = `{"id":"msg_c1","type":"message","role":"assistant","model":"one/cheap","content":[{"type":"text","text":"391"}],"stop_reason":"end_turn","stop_sequence":null,` +
+	const want = `{"id":"msg_answer-1","type":"message","role":"assistant","model":"one/cheap","content":[{"type":"text","text":"391"}],"stop_reason":"end_turn","stop_sequence":null,` +
 		`"usage":{"input_tokens":7,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":3,"cost":0.000013,`
 	if !strings.HasPrefix(a.body, want) || a.header.Get("X-Tradewind-Model") != "one/cheap" || a.header.Get("X-Tradewind-Budget-Remaining-Usd") != "0.999987" {
 		t.Errorf("headers %v, body %s", a.header, a.body)

@@ -19,7 +19,7 @@ func tracing(t testing.TB) (*telemetry.Tracing, *tracetest.InMemoryExporter) {
 	kept := tracetest.NewInMemoryExporter()
 	return must(telemetry.NewTracing(telemetry.TracingOptions{
 		Traces: sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept)), Metrics: metricnoop.NewMeterProvider(),
-		Redact: telemetry.NewRedactor("c1").Redact,
+		Redact: telemetry.NewRedactor("answer-1").Redact,
 	}))(t), kept
 }
 
@@ -56,7 +56,7 @@ func TestTracesHear(t *testing.T) {
 		finish, id := "", ""
 		if test.finish != "" {
 			finish, id = `["`+test.finish+`"]`, value("gen_ai.response.id")
-			if id == "" || id == "c1" {
+			if id == "" || id == "answer-1" {
 				t.Errorf("%s %s: the answer's id is %q", test.path, test.body, id)
 			}
 		}
