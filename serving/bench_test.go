@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -189,16 +188,14 @@ func cpu() time.Duration {
 }
 
 // BenchmarkSealing compares the waits of requests while segments are sealed with those while none are, in turns and in one
-// run: 800 requests a second on a clock of their own, so that a request that comes late counts as late. Processors and
-// garbage collection are set as serve sets them. "aside" is what serve does, "inside" what it would cost without a child.
+// run: 800 requests a second on a clock of their own, so that a request that comes late counts as late. Garbage
+// collection is set as serve sets it. "aside" is what serve does, "inside" what it would cost without a child.
 func BenchmarkSealing(b *testing.B) {
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
 	child := &aside.Parent{Path: self, Args: []string{self, asideArg}}
-	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
-	defer runtime.SetDefaultGOMAXPROCS()
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	b.Run("aside", func(b *testing.B) { sealing(b, child.Seal) })
 	b.Run("inside", func(b *testing.B) { sealing(b, nil) })

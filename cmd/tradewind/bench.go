@@ -104,7 +104,7 @@ func (b *benchCmd) command(m *Main, dir string, part speed.Part, vendor string) 
 	}
 	cmd := exec.Command(m.Self, args...)
 	cmd.Stderr = m.Stderr
-	cmd.Env = []string{}
+	cmd.Env = []string{"TRADEWIND_LOG_LEVEL=ERROR"} // that a full load makes models slow is no news here
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "GO") || name == "PATH" || name == "TMPDIR" || name == "HOME" {
 			cmd.Env = append(cmd.Env, v)

@@ -35,7 +35,7 @@ const (
 	headerBytesMax = 64 << 10
 	// memoryLimit is where the garbage collector stops being lazy. It is soft: what is alive may be more.
 	memoryLimit = 512 << 20
-	// spareProcs is how many more goroutines may run at once than there are cores.
+	// spareProcs is how many more goroutines may run at once than there are cores where requests wait for the disk.
 	spareProcs = 2
 	// epsilonDefault is the share of traffic that explores where nothing is configured.
 	epsilonDefault = 0.02
@@ -73,7 +73,7 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 	if err != nil {
 		return err
 	}
-	tune(m.Getenv)
+	tune(m.Getenv, c)
 	f, err := assemble(c, m.Getenv, time.Now(), nil)
 	if err != nil {
 		return err
@@ -113,11 +113,12 @@ func (s *serveCmd) config(m *Main) (*config, error) {
 	return c, err
 }
 
-// tune trades some memory for less garbage collection, since a gateway allocates little and dies young, and keeps processors of
-// the scheduler in reserve: one whose goroutine waits for a disk is missed for milliseconds before the scheduler takes it
-// away.
-func tune(getenv func(string) string) {
-	if getenv("GOMAXPROCS") == "" {
+// tune trades some memory for less garbage collection, since what a gateway allocates dies young. Where every request waits for
+// an fsync it keeps processors of the scheduler in reserve: one whose goroutine waits for a disk is missed for milliseconds
+// before the scheduler takes it away. Elsewhere they would only cost: with one to spare each goroutine that becomes ready wakes
+// a thread.
+func tune(getenv func(string) string, c *config) {
+	if journal.Sync(c.Journal.Sync) == journal.Always && getenv("GOMAXPROCS") == "" {
 		runtime.SetDefaultGOMAXPROCS()
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcs)
 	}
