@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
@@ -309,66 +308,6 @@ func (r *round) lookup(id catalog.ArmID) int {
 		return i
 	}
 	return -1
-}
-
-func (r *round) unknownModel(param, name string) error {
-	if err := r.elsewhere(param, name); err != nil {
-		return err
-	}
-	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
-	e.Param = param
-	var near []string
-	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
-		if !r.barred(id) && len(near) < 3 { // what the key may not use is not told
-			near = append(near, string(id))
-		}
-	}
-	if len(near) > 0 {
-		e.Message += "; the nearest are " + strings.Join(near, ", ")
-		e.Extra = map[string]any{"nearest": near}
-	}
-	return e
-}
-
-// noCandidate says which filter took each arm, or the one thing that was short: the window or the money. Of a named
-// model only its own filter counts.
-func (r *round) noCandidate() error {
-	type removed struct {
-		Model  catalog.ArmID `json:"model"`
-		Filter policy.Filter `json:"filter"`
-	}
-	var all []removed
-	c, count, window, field := &r.decision.Case, map[policy.Filter]int{}, 0, ""
-	for i, a := range c.Candidates {
-		if c.Pinned >= 0 && i != c.Pinned {
-			continue
-		}
-		all = append(all, removed{a.Arm, a.Filter})
-		count[a.Filter]++
-		if _, f := r.unsaid(&r.router.arms[i]); f != "" && field == "" {
-			field = f
-		}
-		if a.Filter == policy.ContextTooSmall {
-			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
-		}
-	}
-	allowed := len(all) - count[policy.NotAllowed] - count[policy.Denied]
-	switch {
-	case count[policy.Budget] > 0:
-		return r.budgetGone()
-	case allowed > 0 && allowed == count[policy.Unpriced] && r.limited():
-		return r.unpricedOnly()
-	}
-	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
-	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
-		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
-	}
-	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
-		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
-		e.Param = field
-	}
-	e.Extra = map[string]any{"filtered": all}
-	return e
 }
 
 // draw counts the prompt, tosses the coin and lists who stands in where the action fails.
