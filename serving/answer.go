@@ -183,7 +183,7 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 
 // contentMeter keeps the usage that came, and counts what was streamed for the bill of an answer whose usage never did.
 // Vendors send about a token an event; where they pack more into one, the event is longer than the shortest by more than
-// a token's four bytes.
+// a token's four bytes. What ends an answer has a form of its own and says nothing that was not said.
 type contentMeter struct {
 	events, bytes, shortest int
 	usage                   openai.Usage
@@ -193,7 +193,7 @@ func (m *contentMeter) add(c *openai.Chunk) {
 	if u := c.Usage(); u.Known || !m.usage.Known && u.Input > 0 {
 		m.usage = u
 	}
-	if !c.Kind.Has(openai.HasContent) {
+	if !c.Kind.Has(openai.HasContent) || c.Kind.Has(openai.IsEmpty) || c.Kind.Has(openai.HasFinish) && c.Name != "" {
 		return
 	}
 	m.events++
@@ -220,13 +220,18 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 func (r *round) charge(a *upstream.Answer, u openai.Usage, seen int) openai.Final {
 	final := openai.Final{}
 	if !u.Known {
-		u = openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+		u = openai.Usage{Input: int64(r.context.Tokens), Output: r.capped(a.Served(), seen)}
 		final.Estimate = u
 		final.Estimate.Known = true
 	}
 	cost := r.served(a, u)
 	final.Cost = &cost
 	return final
+}
+
+// capped is an estimate of an answer's tokens that is no more than the vendor was told to stop at.
+func (r *round) capped(arm *catalog.Arm, seen int) int64 {
+	return int64(min(seen, r.outputMax(arm)*r.wire.N))
 }
 
 // complete says that the round ended well.
@@ -251,10 +256,10 @@ func (r *round) broke(a *upstream.Answer, err error, told openai.Usage, seen int
 	case errors.As(err, &e):
 		err = e.Wire()
 	}
-	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+	u := openai.Usage{Input: int64(r.context.Tokens), Output: r.capped(a.Served(), seen)}
 	if told.Input > 0 { // some vendors tell it at the start
+		told.Known, told.Output = false, max(told.Output, u.Output)
 		u = told
-		u.Known, u.Output = false, max(u.Output, int64(seen))
 	}
 	if seen == 0 && r.outcome.Status != datasets.Failed {
 		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)

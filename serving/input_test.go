@@ -235,6 +235,17 @@ func TestNearestNames(t *testing.T) {
 	}
 }
 
+// TestUnpricedOnly: a newcomer's own model without a price is no riddle.
+func TestUnpricedOnly(t *testing.T) {
+	w := newWorld(t, setup{arms: []catalog.Arm{{ID: "local/llama"}}})
+	a := w.chat(ask("auto", ""))
+	a.wantError(400, openai.NoCandidate)
+	if !strings.Contains(a.body, "(unpriced 1): without a price") || !strings.Contains(a.body, "input_usd_per_mtok") {
+		t.Error(a.body)
+	}
+	w.chat(ask("local/llama", "")).wantOK()
+}
+
 // TestHeadersAreChecked like the body's fields.
 func TestHeadersAreChecked(t *testing.T) {
 	w := newWorld(t, setup{})

@@ -313,7 +313,7 @@ func (x *examination) facts(f *fleet) {
 		arms          []string
 		message, next string
 	}{
-		{unpriced, "%d models have no price: they are refused under a budget, and their calls cost null", "set input_usd_per_mtok and output_usd_per_mtok"},
+		{unpriced, "%d models have no price: they are refused under a budget, and their calls cost null", "set input_usd_per_mtok and output_usd_per_mtok, or free: true"},
 		{stale, "the prices of %d models are older than " + strconv.Itoa(catalog.StaleDays) + " days, the oldest " + strconv.Itoa(oldest), "compare them with the provider's page and set as_of, or lay a newer list over them with catalog:"},
 		{undated, "nobody says how old the prices of %d models are", "set as_of to the day on which you checked them"},
 		{disputed, "the sources differ on %d models", "tradewind catalog show says on what"},

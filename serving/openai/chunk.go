@@ -12,7 +12,7 @@ type Kind uint8
 // The kinds.
 const (
 	// HasContent: text, reasoning, a tool call or another part of the answer itself; after it no arm may be switched. An
-	// answer that ended because of its length or a filter counts too: it is an answer, if an empty one.
+	// answer that ended because of its length or a filter counts too: it is an answer, if an empty one (IsEmpty).
 	HasContent Kind = 1 << iota
 	// HasUsage: a usage object that is not null.
 	HasUsage
@@ -22,6 +22,8 @@ const (
 	HasError
 	// IsDone: the end of the answer: the [DONE] event, or the one event of an answer that is not streamed.
 	IsDone
+	// IsEmpty: it has content by its end alone, and no text of it.
+	IsEmpty
 )
 
 // Has reports whether k has all of what.
@@ -77,6 +79,11 @@ func ParseChunk(data []byte) (Chunk, error) {
 	}
 	if c.err.there() {
 		c.Kind |= HasError
+	}
+	if c.Kind.Has(HasContent) {
+		c.Kind &^= IsEmpty
+	} else if c.Kind.Has(IsEmpty) {
+		c.Kind |= HasContent
 	}
 	return c, nil
 }
@@ -135,7 +142,7 @@ func (c *Chunk) choice(s *scanner) error {
 			if err == nil && nonEmpty(s.b, v) {
 				switch c.Kind |= HasFinish; string(v.of(s.b)) {
 				case `"length"`, `"content_filter"`:
-					c.Kind |= HasContent
+					c.Kind |= IsEmpty // unless there is more
 				}
 			}
 			return err
