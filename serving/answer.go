@@ -182,12 +182,18 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 }
 
 // contentMeter keeps the usage that came, and counts what was streamed for the bill of an answer whose usage never did.
-// Vendors send about a token an event; where they pack more into one, the event is longer than the shortest by more than
-// a token's four bytes. What ends an answer has a form of its own and says nothing that was not said.
+// Vendors send a token an event, or pack several into one. A token of text has five bytes, or less, so that what was said
+// divided by five is more than the events only where they are packed. What ends an answer has a form of its own and says
+// nothing that was not said.
 type contentMeter struct {
-	events, bytes, shortest int
-	usage                   openai.Usage
+	events, said int
+	// mute are the events that are not plainly text, such as pieces of tool calls; the shortest has one byte of content.
+	mute, bytes, shortest int
+	usage                 openai.Usage
 }
+
+// tokenBytes is how long a token of text is.
+const tokenBytes = 5
 
 func (m *contentMeter) add(c *openai.Chunk) {
 	if u := c.Usage(); u.Known || !m.usage.Known && u.Input > 0 {
@@ -197,13 +203,19 @@ func (m *contentMeter) add(c *openai.Chunk) {
 		return
 	}
 	m.events++
+	if m.said += c.Said; c.Said > 0 {
+		return
+	}
+	m.mute++
 	m.bytes += len(c.Data)
 	if m.shortest == 0 || len(c.Data) < m.shortest {
 		m.shortest = len(c.Data)
 	}
 }
 
-func (m *contentMeter) tokens() int { return m.events + (m.bytes-m.events*m.shortest)/5 }
+func (m *contentMeter) tokens() int {
+	return max(m.events, (m.said+m.bytes-m.mute*(m.shortest-1))/tokenBytes)
+}
 
 // conclude ends the round well: usage, cost, outcome. Where gates judge what the client has already, the outcome waits for
 // their verdict.

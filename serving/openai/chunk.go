@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -36,6 +37,8 @@ type Chunk struct {
 	Kind    Kind
 	Name    string
 	Counted Usage
+	// Said are the bytes of text in the event, as far as it is plainly text; 0 where it has another form.
+	Said int
 
 	// counted says that Counted was read from the usage.
 	counted            bool
@@ -149,7 +152,7 @@ func (c *Chunk) choice(s *scanner) error {
 		case "text":
 			v, err := s.value()
 			if nonEmpty(s.b, v) {
-				c.Kind |= HasContent
+				c.says(s.b, v)
 			}
 			return err
 		case "usage": // Moonshot puts it here
@@ -173,8 +176,16 @@ func (c *Chunk) delta(s *scanner) error {
 			return err
 		}
 		if err == nil && nonEmpty(s.b, v) {
-			c.Kind |= HasContent
+			c.says(s.b, v)
 		}
 		return err
 	})
+}
+
+// says notes content and, where it is text, how long it is: some write any character that is not ASCII as six bytes.
+func (c *Chunk) says(b []byte, v span) {
+	c.Kind |= HasContent
+	if text := v.of(b); text[0] == '"' {
+		c.Said += len(text) - 2 - 4*bytes.Count(text, []byte(`\u`))
+	}
 }
