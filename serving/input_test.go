@@ -235,15 +235,20 @@ func TestNearestNames(t *testing.T) {
 	}
 }
 
-// TestUnpricedOnly: a newcomer's own model without a price is no riddle.
+// TestUnpricedOnly: a newcomer's own model without a price is chosen where there is no other, and a cap that it cannot keep to is
+// no riddle.
 func TestUnpricedOnly(t *testing.T) {
 	w := newWorld(t, setup{arms: []catalog.Arm{{ID: "local/llama"}}})
-	a := w.chat(ask("auto", ""))
+	for _, model := range []string{"auto", "auto:cost", "local/llama"} {
+		if a := w.chat(ask(model, "")).wantOK(); a.get("usage.cost") != nil {
+			t.Errorf("%s: %s", model, a.body)
+		}
+	}
+	a := w.chat(ask("auto", `,"tradewind":{"max_cost_usd":1}`))
 	a.wantError(400, openai.NoCandidate)
-	if !strings.Contains(a.body, "(unpriced 1): without a price") || !strings.Contains(a.body, "input_usd_per_mtok") {
+	if !strings.Contains(a.body, "(unpriced 1): nobody knows") || !strings.Contains(a.body, "input_usd_per_mtok") {
 		t.Error(a.body)
 	}
-	w.chat(ask("local/llama", "")).wantOK()
 }
 
 // TestHeadersAreChecked like the body's fields.

@@ -71,7 +71,7 @@ func (r *round) noCandidate() error {
 		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
 	}
 	if allowed > 0 && allowed == count[policy.Unpriced] {
-		e.Message += ": without a price none can be chosen by cost; set input_usd_per_mtok and output_usd_per_mtok, or free, for a model, or name it"
+		e.Message += ": nobody knows whether a model without a price keeps to a cap on costs; set input_usd_per_mtok and output_usd_per_mtok, or free"
 	}
 	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
 		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
