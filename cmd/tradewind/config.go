@@ -257,7 +257,7 @@ func (c *config) validate() error {
 		return err
 	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
-		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
+		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: %s", c.Listen, governance.MakeKey)
 	}
 	return nil
 }

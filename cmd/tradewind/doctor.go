@@ -247,7 +247,11 @@ func (x *examination) answered(p *providerConfig, resp *http.Response) {
 	case resp.StatusCode >= 500:
 		x.add("providers", levelWarn, "ask its status page", "%s answers %d", p.Name, resp.StatusCode)
 	case resp.StatusCode == http.StatusOK:
-		x.add("providers", levelOK, "", "%s answers and takes the key", p.Name)
+		takes := " and takes the key"
+		if p.APIKey == "" {
+			takes = ""
+		}
+		x.add("providers", levelOK, "", "%s answers%s", p.Name, takes)
 		x.lists(p, resp.Body)
 	default:
 		x.add("providers", levelOK, "", "%s can be reached; it lists no models (%d)", p.Name, resp.StatusCode)
@@ -300,7 +304,8 @@ func (x *examination) facts(f *fleet) {
 			}
 		}
 		note(&unpriced, !a.Prices.Known)
-		note(&undated, a.Prices.Known && !dated)
+		free := a.Prices.Input == 0 && a.Prices.Output == 0 && a.Prices.Request == 0
+		note(&undated, a.Prices.Known && !dated && !free)
 		note(&stale, a.Prices.Known && days > catalog.StaleDays)
 		note(&disputed, a.Disputed)
 		note(&uncached, a.Prices.Known && a.Mode == catalog.ModeChat && a.Prices.Guessed&catalog.KindCacheRead != 0)
