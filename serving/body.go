@@ -86,13 +86,13 @@ func (g *Gateway) readBody(dst *bytes.Buffer, req *http.Request, from io.Reader,
 	return nil
 }
 
-// small reads a small body of our own: one JSON object of which every field is known.
+// small reads a small body of our own: one JSON object of which every field is known, or nothing.
 func (g *Gateway) small(req *http.Request, limit int, known ...string) (openai.Fields, error) {
 	var body bytes.Buffer
 	if err := g.readBody(&body, req, req.Body, limit); err != nil {
 		return nil, err
 	}
-	if body.Len() == 0 {
+	if text := bytes.TrimSpace(body.Bytes()); len(text) == 0 || string(text) == "null" {
 		return nil, nil
 	}
 	fields, err := openai.ParseFields(body.Bytes(), openai.DecodeOptions{})

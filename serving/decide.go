@@ -39,6 +39,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
+	revive(c) // among those of the name that the client gave
 	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
 	r.time(c)
@@ -50,7 +51,12 @@ func (r *round) propose() error {
 	if err := r.pace(c); err != nil {
 		return err
 	}
-	policy.Constrain(c)
+	if policy.Constrain(c); revive(c) { // the healthy ones were too dear, or too slow
+		if err := r.constraints(c); err != nil {
+			return err
+		}
+		policy.Constrain(c)
+	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -75,7 +81,6 @@ func (r *round) candidates(c *policy.Case) {
 	arms := r.router.arms
 	c.Candidates = slices.Grow(c.Candidates[:0], len(arms))[:len(arms)]
 	c.Fallback = r.router.fallback
-	healthy := false
 	for i := range arms {
 		live := r.live.Pool.Snapshot(arms[i].ID)
 		c.Candidates[i] = policy.Candidate{
@@ -84,15 +89,23 @@ func (r *round) candidates(c *policy.Case) {
 		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
 			c.Candidates[i].Filter = policy.Unhealthy
 		}
-		healthy = healthy || c.Candidates[i].Filter == policy.Eligible
 	}
-	if !healthy { // an arm that fails is better than none: ejection never removes the last
-		for i := range c.Candidates {
-			if c.Candidates[i].Filter == policy.Unhealthy {
-				c.Candidates[i].Filter = policy.Eligible
-			}
+	revive(c)
+}
+
+// revive makes the ejected arms eligible where no other is, and reports whether it did. An arm that fails is better than none:
+// ejection never removes the last of those that may serve the request.
+func revive(c *policy.Case) (revived bool) {
+	eligible := func(a policy.Candidate) bool { return a.Filter == policy.Eligible }
+	if c.Pinned >= 0 || slices.ContainsFunc(c.Candidates, eligible) {
+		return false
+	}
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == policy.Unhealthy {
+			a.Filter, revived = policy.Eligible, true
 		}
 	}
+	return revived
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -285,7 +298,7 @@ func (r *round) listed() (arms []int, err error) {
 
 func keepOnly(c *policy.Case, keep []int) {
 	for i := range c.Candidates {
-		if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(keep, i) {
+		if f := c.Candidates[i].Filter; (f == policy.Eligible || f == policy.Unhealthy) && !slices.Contains(keep, i) {
 			c.Candidates[i].Filter = policy.NotAllowed
 		}
 	}

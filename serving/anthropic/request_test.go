@@ -262,7 +262,7 @@ func (d *drawn) request() obj {
 	return r
 }
 
-// TestRequestsThereAndBack: what both dialects can say comes back as it was, from chat to Messages and back, and from
+// TestRequestsThereAndBack (pain 33: BerriAI/litellm#13373, #26224): what both dialects can say comes back as it was, from chat to Messages and back, and from
 // Messages to chat and back.
 func TestRequestsThereAndBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
