@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +61,8 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 			ours, theirs := net.Pipe()
 			listener <- theirs
 			begun := time.Now()
-			go func() {
+			var sending sync.WaitGroup
+			sending.Go(func() {
 				fmt.Fprintf(ours, head, tt.path, tt.key, len(body))
 				for rest := body; tt.piece > 0 && rest != ""; {
 					time.Sleep(tt.pause)
@@ -70,7 +72,7 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 					}
 					rest = rest[n:]
 				}
-			}()
+			})
 			resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -87,6 +89,7 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 				t.Errorf("%s: %s", name, text)
 			}
 			_ = ours.Close()
+			sending.Wait()
 			close(listener)
 			if err := server.Shutdown(context.Background()); err != nil && !errors.Is(err, net.ErrClosed) {
 				t.Error(err)

@@ -56,7 +56,10 @@ func Constrain(c *Case) {
 	c.FloorReference = false
 	comparable := false
 	for i := range c.Candidates {
-		comparable = comparable || c.Candidates[i].Filter == Eligible && c.hardFilter(i, true) == Eligible
+		switch c.Candidates[i].Filter {
+		case Eligible, QualityFloor, Guarded: // what follows may have run before
+			comparable = comparable || c.hardFilter(i, true) == Eligible
+		}
 	}
 	for i := range c.Candidates {
 		if a := &c.Candidates[i]; a.Filter == Eligible {
