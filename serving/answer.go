@@ -182,28 +182,40 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 }
 
 // contentMeter keeps the usage that came, and counts what was streamed for the bill of an answer whose usage never did.
-// Vendors send about a token an event; where they pack more into one, the event is longer than the shortest by more than
-// a token's four bytes.
+// Vendors send a token an event, or pack several into one. A token of text has five bytes, or less, so that what was said
+// divided by five is more than the events only where they are packed. What ends an answer has a form of its own and says
+// nothing that was not said.
 type contentMeter struct {
-	events, bytes, shortest int
-	usage                   openai.Usage
+	events, said int
+	// mute are the events that are not plainly text, such as pieces of tool calls; the shortest has one byte of content.
+	mute, bytes, shortest int
+	usage                 openai.Usage
 }
+
+// tokenBytes is how long a token of text is.
+const tokenBytes = 5
 
 func (m *contentMeter) add(c *openai.Chunk) {
 	if u := c.Usage(); u.Known || !m.usage.Known && u.Input > 0 {
 		m.usage = u
 	}
-	if !c.Kind.Has(openai.HasContent) {
+	if !c.Kind.Has(openai.HasContent) || c.Kind.Has(openai.IsEmpty) || c.Kind.Has(openai.HasFinish) && c.Name != "" {
 		return
 	}
 	m.events++
+	if m.said += c.Said; c.Said > 0 {
+		return
+	}
+	m.mute++
 	m.bytes += len(c.Data)
 	if m.shortest == 0 || len(c.Data) < m.shortest {
 		m.shortest = len(c.Data)
 	}
 }
 
-func (m *contentMeter) tokens() int { return m.events + (m.bytes-m.events*m.shortest)/5 }
+func (m *contentMeter) tokens() int {
+	return max(m.events, (m.said+m.bytes-m.mute*(m.shortest-1))/tokenBytes)
+}
 
 // conclude ends the round well: usage, cost, outcome. Where gates judge what the client has already, the outcome waits for
 // their verdict.
@@ -220,13 +232,18 @@ func (r *round) conclude(a *upstream.Answer, u openai.Usage, seen int) openai.Fi
 func (r *round) charge(a *upstream.Answer, u openai.Usage, seen int) openai.Final {
 	final := openai.Final{}
 	if !u.Known {
-		u = openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+		u = openai.Usage{Input: int64(r.context.Tokens), Output: r.capped(a.Served(), seen)}
 		final.Estimate = u
 		final.Estimate.Known = true
 	}
 	cost := r.served(a, u)
 	final.Cost = &cost
 	return final
+}
+
+// capped is an estimate of an answer's tokens that is no more than the vendor was told to stop at.
+func (r *round) capped(arm *catalog.Arm, seen int) int64 {
+	return int64(min(seen, r.outputMax(arm)*r.wire.N))
 }
 
 // complete says that the round ended well.
@@ -251,10 +268,10 @@ func (r *round) broke(a *upstream.Answer, err error, told openai.Usage, seen int
 	case errors.As(err, &e):
 		err = e.Wire()
 	}
-	u := openai.Usage{Input: int64(r.context.Tokens), Output: int64(seen)}
+	u := openai.Usage{Input: int64(r.context.Tokens), Output: r.capped(a.Served(), seen)}
 	if told.Input > 0 { // some vendors tell it at the start
+		told.Known, told.Output = false, max(told.Output, u.Output)
 		u = told
-		u.Known, u.Output = false, max(u.Output, int64(seen))
 	}
 	if seen == 0 && r.outcome.Status != datasets.Failed {
 		u.Output = int64(r.candidate(a.Served().ID).OutputTokens)

@@ -2,9 +2,9 @@ package serving
 
 import (
 	"bytes"
-	"errors"
-	"io"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -12,7 +12,6 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/anthropic"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/openai"
-	"github.com/tradewind-llm/tradewind/serving/quota"
 )
 
 // formats are the values of /v1/route's query.
@@ -20,24 +19,26 @@ var formats = map[string]openai.Dialect{"openai": openai.Chat, "anthropic": open
 
 // asked is the surface whose body a dry run has: the one that is named, else Anthropic's where its header is there, else
 // Responses' where the body has an input and no messages, else chat's.
-func (g *Gateway) asked(c *gin.Context) *served {
-	if d, named := formats[c.Query("format")]; named {
-		return g.surfaces[d]
+func (g *Gateway) asked(c *gin.Context) (*served, error) {
+	if format := c.Query("format"); format != "" {
+		d, named := formats[format]
+		if !named {
+			return nil, openai.BadParam("format", "must be one of openai, anthropic, responses%s", openai.DidYouMean(format, slices.Sorted(maps.Keys(formats))))
+		}
+		return g.surfaces[d], nil
 	}
 	if c.GetHeader("Anthropic-Version") != "" {
-		return g.surfaces[openai.Messages]
+		return g.surfaces[openai.Messages], nil
 	}
 	chat := g.surfaces[openai.Chat]
 	either := *chat.surface
 	either.decode = func(body []byte, o openai.DecodeOptions) (*openai.Request, *openai.Spoken, error) {
-		if v, err := openai.ParseValue(body, o); err == nil {
-			if fields, err := v.Fields("the body"); err == nil && fields.Get("input") != nil && fields.Get("messages") == nil {
-				return g.surfaces[openai.Responses].decode(body, o)
-			}
+		if fields, err := openai.ParseFields(body, o); err == nil && fields.Get("input") != nil && fields.Get("messages") == nil {
+			return g.surfaces[openai.Responses].decode(body, o)
 		}
 		return chat.decode(body, o)
 	}
-	return &served{&either, chat.meter}
+	return &served{&either, chat.meter}, nil
 }
 
 // countTokens estimates the tokens of a Messages request by our own tokenizer. No vendor is asked.
@@ -49,11 +50,8 @@ func (g *Gateway) countTokens(c *gin.Context, p *governance.Principal) {
 	}
 	defer place.Leave()
 	var body bytes.Buffer
-	if _, err := body.ReadFrom(io.LimitReader(place.Body(c.Request.Body), int64(g.o.BodyMax)+1)); errors.Is(err, quota.ErrFullBodies) {
-		g.fail(c, g.overloaded(err))
-		return
-	} else if err != nil {
-		g.fail(c, openai.NewError(openai.InvalidRequest, "the body could not be read to its end"))
+	if err := g.readBody(&body, c.Request, place.Body(c.Request.Body), g.o.BodyMax); err != nil {
+		g.fail(c, err)
 		return
 	}
 	grant, refusal := g.o.Quota.Admit(p.KeyID, p.Limits, 0)

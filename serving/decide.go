@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
@@ -40,6 +39,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
+	revive(c) // among those of the name that the client gave
 	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
 	r.time(c)
@@ -51,7 +51,12 @@ func (r *round) propose() error {
 	if err := r.pace(c); err != nil {
 		return err
 	}
-	policy.Constrain(c)
+	if policy.Constrain(c); revive(c) { // the healthy ones were too dear, or too slow
+		if err := r.constraints(c); err != nil {
+			return err
+		}
+		policy.Constrain(c)
+	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -76,7 +81,6 @@ func (r *round) candidates(c *policy.Case) {
 	arms := r.router.arms
 	c.Candidates = slices.Grow(c.Candidates[:0], len(arms))[:len(arms)]
 	c.Fallback = r.router.fallback
-	healthy := false
 	for i := range arms {
 		live := r.live.Pool.Snapshot(arms[i].ID)
 		c.Candidates[i] = policy.Candidate{
@@ -85,15 +89,23 @@ func (r *round) candidates(c *policy.Case) {
 		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
 			c.Candidates[i].Filter = policy.Unhealthy
 		}
-		healthy = healthy || c.Candidates[i].Filter == policy.Eligible
 	}
-	if !healthy { // an arm that fails is better than none: ejection never removes the last
-		for i := range c.Candidates {
-			if c.Candidates[i].Filter == policy.Unhealthy {
-				c.Candidates[i].Filter = policy.Eligible
-			}
+	revive(c)
+}
+
+// revive makes the ejected arms eligible where no other is, and reports whether it did. An arm that fails is better than none:
+// ejection never removes the last of those that may serve the request.
+func revive(c *policy.Case) (revived bool) {
+	eligible := func(a policy.Candidate) bool { return a.Filter == policy.Eligible }
+	if c.Pinned >= 0 || slices.ContainsFunc(c.Candidates, eligible) {
+		return false
+	}
+	for i := range c.Candidates {
+		if a := &c.Candidates[i]; a.Filter == policy.Unhealthy {
+			a.Filter, revived = policy.Eligible, true
 		}
 	}
+	return revived
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -286,7 +298,7 @@ func (r *round) listed() (arms []int, err error) {
 
 func keepOnly(c *policy.Case, keep []int) {
 	for i := range c.Candidates {
-		if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(keep, i) {
+		if f := c.Candidates[i].Filter; (f == policy.Eligible || f == policy.Unhealthy) && !slices.Contains(keep, i) {
 			c.Candidates[i].Filter = policy.NotAllowed
 		}
 	}
@@ -309,66 +321,6 @@ func (r *round) lookup(id catalog.ArmID) int {
 		return i
 	}
 	return -1
-}
-
-func (r *round) unknownModel(param, name string) error {
-	if err := r.elsewhere(param, name); err != nil {
-		return err
-	}
-	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
-	e.Param = param
-	var near []string
-	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
-		if !r.barred(id) && len(near) < 3 { // what the key may not use is not told
-			near = append(near, string(id))
-		}
-	}
-	if len(near) > 0 {
-		e.Message += "; the nearest are " + strings.Join(near, ", ")
-		e.Extra = map[string]any{"nearest": near}
-	}
-	return e
-}
-
-// noCandidate says which filter took each arm, or the one thing that was short: the window or the money. Of a named
-// model only its own filter counts.
-func (r *round) noCandidate() error {
-	type removed struct {
-		Model  catalog.ArmID `json:"model"`
-		Filter policy.Filter `json:"filter"`
-	}
-	var all []removed
-	c, count, window, field := &r.decision.Case, map[policy.Filter]int{}, 0, ""
-	for i, a := range c.Candidates {
-		if c.Pinned >= 0 && i != c.Pinned {
-			continue
-		}
-		all = append(all, removed{a.Arm, a.Filter})
-		count[a.Filter]++
-		if _, f := r.unsaid(&r.router.arms[i]); f != "" && field == "" {
-			field = f
-		}
-		if a.Filter == policy.ContextTooSmall {
-			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
-		}
-	}
-	allowed := len(all) - count[policy.NotAllowed] - count[policy.Denied]
-	switch {
-	case count[policy.Budget] > 0:
-		return r.budgetGone()
-	case allowed > 0 && allowed == count[policy.Unpriced] && r.limited():
-		return r.unpricedOnly()
-	}
-	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered")
-	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
-		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
-	}
-	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
-		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
-		e.Param = field
-	}
-	e.Extra = map[string]any{"filtered": all}
-	return e
 }
 
 // draw counts the prompt, tosses the coin and lists who stands in where the action fails.

@@ -1,16 +1,12 @@
 package serving
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 	"github.com/oklog/ulid/v2"
@@ -22,13 +18,9 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/rules"
 )
 
-// Limits of feedback.
 const (
-	feedbackBodyMax = 64 << 10
-	commentMax      = 2000
-	labelMax        = 200
-	metricsMax      = 32
-	feedbackAge     = 30 * 24 * time.Hour
+	// feedbackAge is how old a decision may be that feedback is taken for.
+	feedbackAge = 30 * 24 * time.Hour
 	// skewMax is how far clocks may be apart, ours of now and ours of before it was set among them.
 	skewMax = 5 * time.Minute
 )
@@ -47,6 +39,9 @@ func (g *Gateway) Handler() http.Handler {
 	})
 	for _, r := range g.Routes() {
 		e.Handle(r.Method, r.Path, r.handle)
+		if r.Method == http.MethodGet { // load balancers like to ask without wanting the answer
+			e.Handle(http.MethodHead, r.Path, r.handle)
+		}
 	}
 	return e
 }
@@ -97,6 +92,7 @@ func (g *Gateway) contain(c *gin.Context) {
 			}
 		}
 	}()
+	patiently(c.Writer, c.Request)
 	c.Next()
 }
 
@@ -138,6 +134,8 @@ func (g *Gateway) notFound(c *gin.Context) {
 		err.Message += "; the client's base URL should end in /v1 once"
 	} else if path == "/chat/completions" || path == "/models" {
 		err.Message += "; the client's base URL should end in /v1"
+	} else if near := g.nearPath(path); near != "" {
+		err.Message += "; did you mean " + near + "?"
 	}
 	g.fail(c, err)
 }
@@ -145,6 +143,29 @@ func (g *Gateway) notFound(c *gin.Context) {
 // unwrittenFor is how long a process that could not journal a decision says that it is not ready. Then it asks for traffic again,
 // because only a request can show that the disk is well.
 const unwrittenFor = 5 * time.Second
+
+// pathEdits is how far a path may be from the one that was meant.
+const pathEdits = 3
+
+// nearPath is the path that may have been meant, or "".
+func (g *Gateway) nearPath(path string) string {
+	if len(path) > openai.NameMax {
+		return ""
+	}
+	best, edits := "", pathEdits+1
+	for _, r := range g.Routes() {
+		if strings.ContainsAny(r.Path, ":*") {
+			continue
+		}
+		if strings.HasSuffix(path, r.Path) {
+			return r.Path
+		}
+		if n := catalog.Edits(path, r.Path); n < edits {
+			best, edits = r.Path, n
+		}
+	}
+	return best
+}
 
 func (g *Gateway) ready(c *gin.Context) {
 	switch at := g.unwritten.Load(); {
@@ -177,21 +198,30 @@ func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
 
 func (g *Gateway) model(c *gin.Context, p *governance.Principal) {
 	id := strings.TrimPrefix(c.Param("id"), "/")
-	for _, m := range openai.NewModelList(g.armsOf(p), g.started).Data {
+	list := openai.NewModelList(g.armsOf(p), g.started).Data
+	for _, m := range list {
 		if m.ID == id {
 			c.JSON(http.StatusOK, m)
 			return
 		}
 	}
-	g.fail(c, openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", id))
+	var served []string
+	for _, m := range list {
+		served = append(served, m.ID)
+	}
+	g.fail(c, openai.NewError(openai.ModelNotFound, "the model %.128q is not served here%s", id, openai.DidYouMean(id, served)))
 }
 
 // route decides and calls nobody: no hold, no journal, no draw.
 func (g *Gateway) route(c *gin.Context) {
-	r := g.begin(g.asked(c), c.Writer, c.Request)
+	surface, err := g.asked(c)
+	if err != nil {
+		g.fail(c, err)
+		return
+	}
+	r := g.begin(surface, c.Writer, c.Request)
 	defer r.recycle()
 	defer func() { r.place.Leave() }()
-	var err error
 	for _, station := range []func() error{r.authenticate, r.enter, r.decode, r.admit} {
 		if err = station(); err != nil {
 			break
@@ -222,7 +252,7 @@ func mayRead(p *governance.Principal, d *datasets.Decision) bool {
 // feedback takes a score for a decision. The round may be sealed long since: what the key may not see is dropped when
 // the two are joined.
 func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
-	f, err := readFeedback(c.Request.Body)
+	f, err := g.readFeedback(c.Request)
 	if err != nil {
 		g.fail(c, err)
 		return
@@ -272,72 +302,4 @@ func roundTime(id datasets.RoundID) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return ulid.Time(u.Time()), nil
-}
-
-// readFeedback reads and checks the body of /v1/feedback.
-func readFeedback(body io.Reader) (*datasets.Feedback, error) {
-	raw, err := io.ReadAll(io.LimitReader(body, feedbackBodyMax+1))
-	if err != nil {
-		return nil, openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
-	}
-	if len(raw) > feedbackBodyMax {
-		return nil, openai.NewError(openai.RequestTooLarge, "the body has more than %d bytes", feedbackBodyMax)
-	}
-	var in struct {
-		DecisionID string             `json:"decision_id"`
-		Score      json.RawMessage    `json:"score"`
-		Source     string             `json:"source"`
-		Label      string             `json:"label"`
-		Comment    string             `json:"comment"`
-		Metrics    map[string]float64 `json:"metrics"`
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, openai.NewError(openai.InvalidRequest, "the body is not a feedback: %v", err)
-	}
-	if _, err := dec.Token(); err != io.EOF || !utf8.Valid(raw) {
-		return nil, openai.NewError(openai.InvalidRequest, "the body is not one JSON object in UTF-8")
-	}
-	bad := func(param, message string) error {
-		e := openai.NewError(openai.InvalidRequest, "%s %s", param, message)
-		e.Param = param
-		return e
-	}
-	score, ok := parseScore(in.Score)
-	switch {
-	case in.DecisionID == "":
-		return nil, bad("decision_id", "is missing")
-	case !ok:
-		return nil, bad("score", "must be a number from 0 to 1, or true or false")
-	case in.Source != "" && in.Source != "user" && in.Source != "check" && in.Source != "judge" && in.Source != "system":
-		return nil, bad("source", "must be one of user, check, judge, system")
-	case utf8.RuneCountInString(in.Comment) > commentMax:
-		return nil, bad("comment", "must have at most 2,000 characters")
-	case utf8.RuneCountInString(in.Label) > labelMax:
-		return nil, bad("label", "must have at most 200 characters")
-	case len(in.Metrics) > metricsMax:
-		return nil, bad("metrics", "must have at most 32 entries")
-	}
-	if in.Source == "" {
-		in.Source = "user"
-	}
-	return &datasets.Feedback{
-		RoundID: datasets.RoundID(in.DecisionID), Source: in.Source, Score: score, Label: in.Label, Comment: in.Comment, Metrics: in.Metrics,
-	}, nil
-}
-
-// parseScore reads a number from 0 to 1, or a boolean: true is 1.
-func parseScore(raw json.RawMessage) (float64, bool) {
-	switch string(raw) {
-	case "true":
-		return 1, true
-	case "false":
-		return 0, true
-	}
-	var x float64
-	if len(raw) == 0 || json.Unmarshal(raw, &x) != nil || string(raw) == "null" {
-		return 0, false
-	}
-	return x, x >= 0 && x <= 1
 }

@@ -30,7 +30,7 @@ func TestBadInput(t *testing.T) {
 		code   openai.Code
 		holds  string // what the answer must tell
 	}{
-		"empty":                   {"", 400, openai.InvalidRequest, "JSON"},
+		"empty":                   {"", 400, openai.InvalidRequest, "the body is empty"},
 		"no object":               {"[]", 400, openai.InvalidRequest, "object"},
 		"null":                    {"null", 400, openai.InvalidRequest, ""},
 		"truncated":               {ask("auto", "")[:40], 400, openai.InvalidRequest, ""},
@@ -43,6 +43,9 @@ func TestBadInput(t *testing.T) {
 		"model is a number":       {`{"model":5,` + question + `}`, 400, openai.InvalidRequest, `"param":"model"`},
 		"no model":                {`{` + question + `}`, 400, openai.InvalidRequest, `"param":"model"`},
 		"no messages":             {`{"model":"auto"}`, 400, openai.InvalidRequest, `"param":"messages"`},
+		"model, misspelled":       {`{"modle":"auto",` + question + `}`, 400, openai.InvalidRequest, `was \"modle\" meant to be it?`},
+		"tradewind, misspelled":   {ask("auto", `,"tradwind":{"max_cost_usd":1}`), 400, openai.InvalidTradewindField, `did you mean \"tradewind\"?`},
+		"provider, misspelled":    {ask("auto", `,"provider":{"ony":["one"]}`), 400, openai.UnsupportedRoutingField, `did you mean \"only\"?`},
 		"empty messages":          {`{"model":"auto","messages":[]}`, 400, openai.InvalidRequest, `"param":"messages"`},
 		"stream is a string":      {ask("auto", `,"stream":"yes"`), 400, openai.InvalidRequest, `"param":"stream"`},
 		"n is negative":           {ask("auto", `,"n":-1`), 400, openai.InvalidRequest, `"param":"n"`},
@@ -50,6 +53,7 @@ func TestBadInput(t *testing.T) {
 		"oversized":               {ask("auto", `,"x":"`+strings.Repeat("x", 64<<10)+`"`), 413, openai.RequestTooLarge, "65536"},
 		"unknown model":           {ask("one/cheep", ""), 404, openai.ModelNotFound, "one/cheap"},
 		"unknown strategy":        {ask("auto:cheapest", ""), 404, openai.ModelNotFound, "auto:cheapest"},
+		"strategy, misspelled":    {ask("auto:balaced", ""), 404, openai.ModelNotFound, "the nearest are auto:balanced"},
 		"unknown group":           {ask("auto/mine", ""), 404, openai.ModelNotFound, "mine"},
 		"unknown stand-in":        {ask("one/cheap", `,"models":["nope"]`), 404, openai.ModelNotFound, `"param":"models"`},
 		"unknown reference":       {ask("auto", `,"tradewind":{"quality_floor":{"reference":"nope"}}`), 404, openai.ModelNotFound, "reference"},
@@ -60,7 +64,7 @@ func TestBadInput(t *testing.T) {
 		"too long for all":        {ask("auto", `,"max_tokens":499`), 400, openai.ContextLengthExceeded, "500"},
 		"too long, named":         {ask("one/cheap", `,"max_tokens":499`), 400, openai.ContextLengthExceeded, "500"},
 		"too long, others denied": {ask("auto", `,"max_tokens":499,"tradewind":{"deny":["one/*"]}`), 400, openai.ContextLengthExceeded, "500"},
-		"needs vision":            {`{"model":"auto","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, 400, openai.NoCandidate, "no_vision"},
+		"needs vision":            {`{"model":"auto","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}`, 400, openai.NoCandidate, "(no_vision 3)"},
 		"all denied":              {ask("auto", `,"tradewind":{"deny":["*"]}`), 400, openai.NoCandidate, "denied"},
 		"named and denied":        {ask("one/cheap", `,"tradewind":{"deny":["one/*"]}`), 400, openai.NoCandidate, "denied"},
 		"cap too low":             {ask("auto", `,"tradewind":{"max_cost_usd":0.000000001}`), 400, openai.NoCandidate, "max_cost"},
@@ -132,6 +136,80 @@ func TestLengthOfBody(t *testing.T) {
 	a.wantError(400, openai.InvalidRequest)
 }
 
+// TestCompressedBody: every path that reads a body says that it reads no compressed one, in its own dialect.
+func TestCompressedBody(t *testing.T) {
+	w := newWorld(t, setup{})
+	id := string(w.chat(ask("auto", "")).round())
+	for _, path := range []string{
+		"/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings", "/v1/route", "/v1/feedback", "/v1/decisions/" + id + "/replay",
+		"/v1/messages", "/v1/messages/count_tokens",
+	} {
+		a := w.do("POST", path, "\x1f\x8b\x08", "Content-Encoding", "gzip")
+		if strings.HasPrefix(path, "/v1/messages") {
+			a.wantAnthropicError(400, "invalid_request_error")
+		} else if a.wantError(400, openai.InvalidRequest); a.get("error.param") != "content-encoding" {
+			t.Errorf("%s: %s", path, a.body)
+		}
+		if !strings.Contains(a.body, "uncompressed") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	w.chat(ask("auto", ""), "Content-Encoding", "identity").wantOK()
+}
+
+// TestSmallBodies: our own bodies are read strictly, and what is wrong is named.
+func TestSmallBodies(t *testing.T) {
+	w := newWorld(t, setup{})
+	id := string(w.chat(ask("auto", "")).round())
+	for _, tt := range []struct{ path, body, param, holds string }{
+		{"/v1/feedback", `{"decison_id":"x","score":1}`, "decison_id", `did you mean \"decision_id\"?`},
+		{"/v1/feedback", `{"decision_id":5,"score":1}`, "decision_id", "must be a string, not a number"},
+		{"/v1/feedback", `{"decision_id":"x","score":"good"}`, "score", "from 0 to 1"},
+		{"/v1/feedback", `{"decision_id":"x","score":1,"source":"usr"}`, "source", `did you mean \"user\"?`},
+		{"/v1/feedback", `{"decision_id":"x","score":1,"metrics":{"a":"b"}}`, "metrics", `\"a\"`},
+		{"/v1/feedback", `{"decision_id":"x","score":1,"metrics":{"a":1e999}}`, "metrics", `\"a\"`},
+		{"/v1/feedback", ``, "decision_id", "is missing"},
+		{"/v1/feedback", `[]`, "", "must be a JSON object"},
+		{"/v1/decisions/" + id + "/replay", `{"strateg":"cost"}`, "strateg", `did you mean \"strategy\"?`},
+		{"/v1/decisions/" + id + "/replay", `{"strategy":true}`, "strategy", "must be a string, not a boolean"},
+		{"/v1/decisions/" + id + "/replay", `{"policy":{}}`, "policy", "must be a string, not an object"},
+		{"/v1/decisions/" + id + "/replay", `{"weights":{"quality":1,"cst":1}}`, "weights.cst", `did you mean \"cost\"?`},
+		{"/v1/decisions/" + id + "/replay", `{"weights":{"quality":null}}`, "weights.quality", "must be a number"},
+		{"/v1/decisions/" + id + "/replay", `{"weights":[]}`, "weights", "must be an object, not an array"},
+	} {
+		a := w.do("POST", tt.path, tt.body)
+		a.TB = named(t, tt.body)
+		a.wantError(400, openai.InvalidRequest)
+		if param, _ := a.get("error.param").(string); param != tt.param || !strings.Contains(a.body, tt.holds) {
+			t.Errorf("%s: param %q, %s", tt.body, param, a.body)
+		}
+	}
+}
+
+// TestMisspelledElsewhere: on the other surfaces too a field that is missing is sought among those that nobody reads, a
+// misspelled tradewind is refused, and a field that no model here can be told is compared with those that exist.
+func TestMisspelledElsewhere(t *testing.T) {
+	w := newWorld(t, setup{})
+	for _, tt := range []struct{ path, body, holds string }{
+		{"/v1/messages", `{"modl":"auto","max_tokens":5,` + question + `}`, `model is missing; was \"modl\" meant to be it?`},
+		{"/v1/messages", ask("auto", `,"max_tokns":5`), `max_tokens is missing; was \"max_tokns\" meant to be it?`},
+		{"/v1/messages", ask("auto", `,"max_tokens":5,"tradewnid":{"deny":["*"]}`), `did you mean \"tradewind\"?`},
+		{"/v1/messages", ask("auto", `,"max_tokens":5,"sytem":"x"`), `sytem cannot be said to any model that may serve this request; did you mean \"system\"?`},
+		{"/v1/messages", ask("auto", `,"max_tokens":5,"output_config":{"effort":"low"}`), "every one was filtered (no_reasoning 3)"},
+		{"/v1/responses", `{"model":"auto","inptu":"hi"}`, `input is missing; was \"inptu\" meant to be it?`},
+		{"/v1/responses", `{"model":"auto","input":"hi","Tradewind":{}}`, `did you mean \"tradewind\"?`},
+		{"/v1/responses", `{"model":"auto","input":"hi","instrutions":"x"}`, `did you mean \"instructions\"?`},
+		{"/v1/embeddings", `{"model":"one/cheap","inptu":"hi"}`, `input is missing; was \"inptu\" meant to be it?`},
+		{"/v1/completions", `{"model":"one/cheap","promt":"hi"}`, `prompt is missing; was \"promt\" meant to be it?`},
+		{"/v1/completions", `{"model":"one/cheap","prompt":"hi","tradewinds":{}}`, `did you mean \"tradewind\"?`},
+	} {
+		if a := w.do("POST", tt.path, tt.body); a.status != 400 || !strings.Contains(a.body, tt.holds) {
+			t.Errorf("%s %s: %d %s", tt.path, tt.body, a.status, a.body)
+		}
+	}
+	w.chat(ask("auto", `,"trade":1,"upwind":2,"tradewind_of_mine":3`)).wantOK() // other names are a vendor's
+}
+
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -154,6 +232,22 @@ func TestNearestNames(t *testing.T) {
 	a.wantError(403, openai.ModelNotAllowed)
 	if a := w.chat(ask("auto", `,"tradewind":{"explain":true}`), bearer(keyB)...).wantOK(); a.header.Get("X-Tradewind-Model") == "one/cheap" {
 		t.Error("a denied arm served")
+	}
+}
+
+// TestUnpricedOnly: a newcomer's own model without a price is chosen where there is no other, and a cap that it cannot keep to is
+// no riddle.
+func TestUnpricedOnly(t *testing.T) {
+	w := newWorld(t, setup{arms: []catalog.Arm{{ID: "local/llama"}}})
+	for _, model := range []string{"auto", "auto:cost", "local/llama"} {
+		if a := w.chat(ask(model, "")).wantOK(); a.get("usage.cost") != nil {
+			t.Errorf("%s: %s", model, a.body)
+		}
+	}
+	a := w.chat(ask("auto", `,"tradewind":{"max_cost_usd":1}`))
+	a.wantError(400, openai.NoCandidate)
+	if !strings.Contains(a.body, "(unpriced 1): nobody knows") || !strings.Contains(a.body, "input_usd_per_mtok") {
+		t.Error(a.body)
 	}
 }
 

@@ -137,6 +137,36 @@ func TestAliasesAndFallbacks(t *testing.T) {
 	}
 }
 
+// TestNoFallbackAnywhere is pain 18 (BerriAI/litellm#19077): with fallback off exactly one call is made, on every surface, streamed
+// or not, however it is said, and also where fallbacks are configured and the failure is one that is tried again.
+func TestNoFallbackAnywhere(t *testing.T) {
+	w := newWorld(t, setup{arms: append(threeArms(), directArms()...)})
+	s := w.settings(append(threeArms(), directArms()...), governance.Options{})
+	s.Fallbacks = map[string][]string{"one/cheap": {"two/middle", "three/dear"}}
+	if err := w.Reload(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	for path, body := range map[string]string{
+		"/v1/chat/completions": ask("one/cheap", ""), "/v1/messages": ask("one/cheap", `,"max_tokens":5`), "/v1/responses": `{"model":"one/cheap","input":"hi"}`,
+		"/v1/completions": `{"model":"one/cheap","prompt":"hi"}`, "/v1/embeddings": `{"model":"embed","input":"hi"}`,
+	} {
+		for _, off := range []string{`,"tradewind":{"fallback":false}}`, `,"disable_fallbacks":true}`, `,"provider":{"allow_fallbacks":false}}`} {
+			for _, stream := range []string{"", `,"stream":true`} {
+				if path == "/v1/embeddings" && stream != "" {
+					continue
+				}
+				for _, err := range []error{fails(upstream.Server, 503), fails(upstream.TimedOut, 504), fails(upstream.RateLimited, 429)} {
+					w.vendor.play(func(int, *upstream.Request) (*script, error) { return nil, err })
+					a := w.do("POST", path, strings.TrimSuffix(body, "}")+stream+off)
+					if n := len(w.vendor.called()); n != 1 || a.status < 400 {
+						t.Errorf("%s%s%s with %v: %d calls, status %d, %s", path, stream, off, err, n, a.status, a.body)
+					}
+				}
+			}
+		}
+	}
+}
+
 // A pool that is renewed knows what the one before has seen.
 func TestRenewedPoolRemembers(t *testing.T) {
 	w := newWorld(t, setup{arms: threeArms()[:1]})

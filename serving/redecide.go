@@ -110,7 +110,7 @@ func (r *Replayer) Replay(logged *datasets.Decision, want Change) (*Explanation,
 	r.Policy.Propose(&made.proposed, c)
 	i := made.proposed.Best
 	if i < 0 {
-		return nil, openai.NewError(openai.NoCandidate, "no model could have served this request: every one was filtered")
+		return nil, openai.NewError(openai.NoCandidate, "no model could have served this request: every one was filtered (%s)", tally(filters(c)))
 	}
 	if same {
 		i = slices.IndexFunc(c.Candidates, func(a policy.Candidate) bool { return a.Arm == logged.Action })

@@ -1,12 +1,11 @@
 package serving
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -69,7 +68,7 @@ func (g *Gateway) replay(c *gin.Context, p *governance.Principal) {
 	d, _, err := g.find(c.Request.Context(), p, datasets.RoundID(c.Param("id")))
 	var want Change
 	if err == nil {
-		want, err = readChange(c.Request.Body)
+		want, err = g.readChange(c.Request)
 	}
 	var e *Explanation
 	if err == nil {
@@ -83,31 +82,40 @@ func (g *Gateway) replay(c *gin.Context, p *governance.Principal) {
 	c.JSON(http.StatusOK, e)
 }
 
-func readChange(body io.Reader) (want Change, err error) {
-	raw, err := io.ReadAll(io.LimitReader(body, replayBodyMax+1))
-	switch {
-	case err != nil:
-		return want, openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
-	case len(raw) > replayBodyMax:
-		return want, openai.NewError(openai.RequestTooLarge, "the body has more than %d bytes", replayBodyMax)
-	case len(raw) == 0:
-		return want, nil
+func (g *Gateway) readChange(req *http.Request) (want Change, err error) {
+	fields, err := g.small(req, replayBodyMax, "policy", "router", "strategy", "weights")
+	if err != nil {
+		return want, err
 	}
-	if err := strictJSON(raw, &want); err != nil {
-		return want, openai.NewError(openai.InvalidRequest, "the body is not a replay: %v", err)
+	strategy := ""
+	for name, to := range map[string]*string{"policy": &want.Policy, "router": &want.Router, "strategy": &strategy} {
+		if v := fields.Get(name); v != nil {
+			if *to, err = v.Text(name); err != nil {
+				return want, err
+			}
+		}
 	}
-	return want, nil
+	want.Strategy = openai.Strategy(strategy)
+	if v := fields.Get("weights"); v != nil {
+		want.Weights, err = parseWeights(v)
+	}
+	return want, err
 }
 
-// strictJSON reads one JSON object, and nothing that it does not know.
-func strictJSON(raw []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
+func parseWeights(v openai.Value) (*Weights, error) {
+	fields, err := v.Fields("weights")
+	if err != nil {
+		return nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("something follows the object")
+	var w Weights
+	to := map[string]*float64{"quality": &w.Quality, "cost": &w.Cost, "latency": &w.Latency, "availability": &w.Availability}
+	if err := onlyKnown(fields, "weights.", slices.Sorted(maps.Keys(to))); err != nil {
+		return nil, err
 	}
-	return nil
+	for _, f := range fields {
+		if *to[f.Name], err = strconv.ParseFloat(string(f.Value), 64); err != nil {
+			return nil, openai.BadParam("weights."+f.Name, "must be a number")
+		}
+	}
+	return &w, nil
 }

@@ -7,9 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -157,7 +157,7 @@ func requestID(sent string, id datasets.RoundID) string {
 func (r *round) end() {
 	if p := recover(); p != nil {
 		r.panicked(p)
-	} else if r.err != nil && r.gone() {
+	} else if r.err != nil && r.gone() && !errors.Is(r.err, os.ErrDeadlineExceeded) { // a body that did not come ends the connection too
 		r.err = openai.NewError(openai.ClientGone, "the client has gone")
 	}
 	if r.granted {
@@ -314,12 +314,9 @@ func (g *Gateway) overloaded(err error) error {
 // decode reads the body to its end and takes from it what routing needs.
 func (r *round) decode() error {
 	r.body.Grow(int(min(max(r.req.ContentLength, 0), bodyKeepMax)) + bytes.MinRead)
-	_, err := r.body.ReadFrom(io.LimitReader(r.place.Body(r.req.Body), int64(r.g.o.BodyMax)+1))
-	if errors.Is(err, quota.ErrFullBodies) {
-		return r.g.overloaded(err)
-	}
+	err := r.g.readBody(&r.body, r.req, r.place.Body(r.req.Body), r.g.o.BodyMax)
 	if err != nil {
-		return openai.NewError(openai.InvalidRequest, "the body could not be read to its end")
+		return err
 	}
 	if r.wire, r.spoken, err = r.surface.decode(r.body.Bytes(), openai.DecodeOptions{BodyMax: r.g.o.BodyMax}); err != nil {
 		return err

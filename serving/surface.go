@@ -153,13 +153,24 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 			return policy.Eligible, ""
 		}
 	}
-	if r.wire.Plain() {
+	if r.wire.Plain() || !r.inQuestion(a) {
 		return policy.Eligible, ""
 	}
 	if field := r.lackOf(a.ID.Provider()); field != "" {
 		return policy.ParamUnsupported, field
 	}
 	return policy.Eligible, ""
+}
+
+// inQuestion reports whether an arm may serve the request at all. Where the client names a model that nothing stands in for, only
+// the arms of that name do, and no other provider has to try whether it can be told the request: for an agent's that costs more
+// than reading it.
+func (r *round) inQuestion(a *catalog.Arm) bool {
+	t, l := &r.wire.Target, r.live
+	if t.Auto || r.pinned || len(r.wire.Tradewind.Models) > 0 || l.Fallbacks[t.Name] != nil || l.Aliases[t.Name] != nil || l.Aliases[t.Base] != nil {
+		return true
+	}
+	return named(a, t.Name) || t.Base != "" && named(a, t.Base)
 }
 
 // lack is what of the request in chat cannot be said to a provider, "" where all of it can.

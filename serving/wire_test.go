@@ -75,11 +75,19 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}{
 		{"POST", "/v1/v1/chat/completions", 404, openai.NotFound, "end in /v1 once", ""},
 		{"POST", "/chat/completions", 404, openai.NotFound, "should end in /v1", ""},
-		{"POST", "/v1/chat/completions/", 404, openai.NotFound, "nothing at", ""},
+		{"POST", "/v1/chat/completions/", 404, openai.NotFound, "did you mean /v1/chat/completions?", ""},
+		{"POST", "/v1/chat/completion", 404, openai.NotFound, "did you mean /v1/chat/completions?", ""},
+		{"POST", "/openai/v1/embeddings", 404, openai.NotFound, "did you mean /v1/embeddings?", ""},
+		{"POST", "/responses", 404, openai.NotFound, "did you mean /v1/responses?", ""},
+		{"POST", "/v1/images/generations", 404, openai.NotFound, `nothing at POST \"/v1/images/generations\""`, ""},
+		{"GET", "/" + strings.Repeat("x", 60_000), 404, openai.NotFound, "nothing at", ""},
 		{"GET", "/v1/nothing", 404, openai.NotFound, "nothing at", ""},
 		{"GET", "/v1/chat/completions", 405, openai.MethodNotAllowed, "GET", "POST"},
 		{"OPTIONS", "/v1/chat/completions", 405, openai.MethodNotAllowed, "OPTIONS", "POST"},
-		{"HEAD", "/v1/models", 405, openai.MethodNotAllowed, "HEAD", "GET"},
+		{"HEAD", "/v1/feedback", 405, openai.MethodNotAllowed, "HEAD", "POST"},
+		{"PUT", "/v1/models", 405, openai.MethodNotAllowed, "PUT", "GET, HEAD"},
+		{"GET", "/v1/models/one/cheep", 404, openai.ModelNotFound, "did you mean \\\"one/cheap\\\"?", ""},
+		{"POST", "/v1/route?format=antropic", 400, openai.InvalidRequest, "did you mean \\\"anthropic\\\"?", ""},
 		{"DELETE", "/v1/feedback", 405, openai.MethodNotAllowed, "DELETE", "POST"},
 		{"GET", "/v1/models/gpt-9", 404, openai.ModelNotFound, "gpt-9", ""},
 		{"GET", "/v1/decisions/rnd_x", 404, openai.NotFound, "no decision", ""},
@@ -96,6 +104,7 @@ func TestHealthAndDrain(t *testing.T) {
 	w := newWorld(t, setup{})
 	for _, path := range []string{"/healthz", "/health/liveliness", "/readyz", "/health/readiness"} {
 		w.do("GET", path, "").wantOK()
+		w.do("HEAD", path, "").wantOK()
 	}
 	w.Drain()
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/health/readiness": 503} {
@@ -261,6 +270,9 @@ func TestFeedback(t *testing.T) {
 		`{"decision_id":"%s","score":1e400}`:                                             400,
 		`{"decision_id":"%s","score":1,"source":"me"}`:                                   400,
 		`{"decision_id":"%s","score":1} {}`:                                              400,
+		`{"decision_id":"%s","score":1,"usage":{}}`:                                      400,
+		`{"decision_id":"%s","score":1,"score":0}`:                                       400,
+		`{"decision_id":"%s","score":1,"label":null}`:                                    202,
 		`{"decision_id":"%s","score":1,"comment":"` + "\xff" + `"}`:                      400,
 		`{"decision_id":"%s","score":1,"comment":"` + strings.Repeat("é", 2000) + `"}`:   202,
 		`{"decision_id":"%s","score":1,"comment":"` + strings.Repeat("é", 2001) + `"}`:   400,

@@ -3,6 +3,7 @@ package trainer
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -273,6 +274,42 @@ func TestValueOfLog(t *testing.T) {
 	}
 	if v := judgeLog(o); v.Reason == "" || v.ScoreAtBest != 0 || v.Gain != 0 || v.Routes {
 		t.Errorf("got %+v from a log without a choice, want no verdict and no number", v)
+	}
+}
+
+// TestSessionsAreOneObservation (pain 42: headroomlabs-ai/headroom PR#3460): ten rounds of each session narrow no interval, because
+// one draw fixed the arm of all ten; and sessions that are too few are told as such, whatever their rounds.
+func TestSessionsAreOneObservation(t *testing.T) {
+	w := world(t, simulate.Options{Seed: 23, Arms: 3})
+	judged := func(sessions, rounds int) Verdict {
+		n := sessions * rounds
+		o := &OOF{Table: datasets.NewTable(w.ArmIDs(), n), Rows: all(n), Score: make([]float64, 3*n), seen: &evidence{propensity: make([]float64, 3*n), own: make([]bool, n)}}
+		rng := rand.New(rand.NewPCG(1, 2))
+		for k := range sessions {
+			task := w.Sample(int64(k))
+			p := []float64{0.2, 0.2, 0.6}
+			drawn := policy.Draw(&policy.Distribution{P: p}, rng.Float64())
+			score := float32(w.Outcome(&task, drawn).Score)
+			for r := range rounds {
+				i := k*rounds + r
+				copy(o.seen.propensity[3*i:], p)
+				o.seen.own[i] = true
+				o.Table.Prompts[i].ID, o.Table.Prompts[i].Group = fmt.Sprint(task.ID, r), fmt.Sprint(task.ID, 0)
+				o.Table.Score[3*i+drawn] = score
+				o.Score[3*i+w.Best(&task)] = 1
+			}
+		}
+		return judgeLog(o)
+	}
+	once, ten := judged(1000, 1), judged(1000, 10)
+	if once.Reason != "" || once.GainLow >= once.GainHigh {
+		t.Fatalf("got %+v", once)
+	}
+	if math.Abs(once.GainLow-ten.GainLow) > 1e-9 || math.Abs(once.GainHigh-ten.GainHigh) > 1e-9 || once.ESS != ten.ESS || ten.Prompts != 1000 {
+		t.Errorf("one round a session %+v, ten of the same %+v", once, ten)
+	}
+	if v := judged(20, 100); !strings.Contains(v.Reason, "effective sample size of 20 draws") || v.Gain != 0 || v.GainHigh != 0 {
+		t.Errorf("20 sessions of 100 rounds: got %+v, want no number", v)
 	}
 }
 

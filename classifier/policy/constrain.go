@@ -45,7 +45,8 @@ func finite(xs []float64) bool {
 }
 
 // Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard, priors. It keeps the
-// filters that stand there already. Running it twice changes nothing.
+// filters that stand there already. Running it twice changes nothing. An arm without a price is not compared by cost with one
+// that has it: where cost counts, it serves only if there is no such other.
 //
 // A pin overrides forecasts, not money: the pinned arm passes the latency cap, the floor and the guard, which are
 // guesses about an arm that somebody named, but not the cost cap, which is a bound. Everything else is NotAllowed.
@@ -53,9 +54,16 @@ func finite(xs []float64) bool {
 // Comparisons are written so that a NaN never lets an arm through.
 func Constrain(c *Case) {
 	c.FloorReference = false
+	comparable := false
+	for i := range c.Candidates {
+		switch c.Candidates[i].Filter {
+		case Eligible, QualityFloor, Guarded: // what follows may have run before
+			comparable = comparable || c.hardFilter(i, true) == Eligible
+		}
+	}
 	for i := range c.Candidates {
 		if a := &c.Candidates[i]; a.Filter == Eligible {
-			a.Filter = c.hardFilter(i)
+			a.Filter = c.hardFilter(i, comparable)
 		}
 	}
 	if c.Pinned >= 0 {
@@ -71,14 +79,14 @@ func Constrain(c *Case) {
 	c.holdBackPriors()
 }
 
-// hardFilter applies what does not rest on an estimate of quality.
-func (c *Case) hardFilter(i int) Filter {
+// hardFilter applies what does not rest on an estimate of quality. Comparable says that arms are left which cost can compare.
+func (c *Case) hardFilter(i int, comparable bool) Filter {
 	a := &c.Candidates[i]
 	pinned := c.Pinned == i
 	switch {
 	case c.Pinned >= 0 && !pinned:
 		return NotAllowed
-	case !a.Priced && (c.MaxCostUSD > 0 || (c.Lambda > 0 && !pinned)):
+	case !a.Priced && (c.MaxCostUSD > 0 || (c.Lambda > 0 && !pinned && comparable)):
 		return Unpriced
 	case c.MaxCostUSD > 0 && !(a.CostUpperUSD <= c.MaxCostUSD):
 		return MaxCost

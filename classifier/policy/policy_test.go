@@ -38,6 +38,12 @@ func TestConstrain(t *testing.T) {
 		{"nothing asked", func(c *Case) {}, []Filter{ok, ok, ok}, false},
 		{"unpriced, cost does not count", func(c *Case) { c.Candidates[0].Priced = false }, []Filter{ok, ok, ok}, false},
 		{"unpriced under λ", func(c *Case) { c.Candidates[0].Priced = false; c.Lambda = 1 }, []Filter{Unpriced, ok, ok}, false},
+		{"none priced under λ", func(c *Case) {
+			c.Candidates[0].Priced, c.Candidates[1].Priced, c.Candidates[2].Priced, c.Lambda = false, false, false, 1
+		}, []Filter{ok, ok, ok}, false},
+		{"those that have a price cannot serve", func(c *Case) {
+			c.Candidates[0].Priced, c.Candidates[1].Filter, c.Candidates[2].Filter, c.Lambda = false, NoTools, Budget, 1
+		}, []Filter{ok, NoTools, Budget}, false},
 		{"unpriced under a cap", func(c *Case) { c.Candidates[0].Priced = false; c.MaxCostUSD = 9 }, []Filter{Unpriced, ok, ok}, false},
 		{"cost cap is on the worst case", func(c *Case) { c.MaxCostUSD = 0.25 }, []Filter{ok, ok, MaxCost}, false},
 		{"latency cap lets the unknown pass", func(c *Case) { c.MaxLatencyMS = 200 }, []Filter{MaxLatency, ok, MaxLatency}, false},
@@ -217,8 +223,10 @@ func TestConstraintsAreRespected(t *testing.T) {
 			if c.MaxLatencyMS > 0 && a.LatencyP90MS > c.MaxLatencyMS {
 				t.Fatalf("%s is too slow", a.Arm)
 			}
-			if c.Lambda > 0 && !a.Priced {
-				t.Fatalf("%s has no price", a.Arm)
+			for k, b := range before.Candidates {
+				if c.Lambda > 0 && !a.Priced && b.Priced && b.Filter == Eligible && !(c.MaxLatencyMS > 0 && b.LatencyP90MS > c.MaxLatencyMS) {
+					t.Fatalf("%s has no price, and %d has", a.Arm, k)
+				}
 			}
 			if c.FloorReference && i != restored {
 				t.Fatalf("%s is eligible beside the restored reference %d", a.Arm, restored)

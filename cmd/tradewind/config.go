@@ -15,6 +15,8 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/serving/gate"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/idempotency"
+	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/session"
@@ -43,12 +45,15 @@ type config struct {
 	Policies map[string]rules.PolicyConfig `yaml:"policies" doc:"Demands by name, for keys, teams, organizations, rules, and requests whose key has the permission policy:override."`
 	Rules    []rules.Config                `yaml:"rules" doc:"What holds for the requests that a rule matches. Of a strategy, a policy or a pin the first that matches counts; what they allow and deny adds up."`
 
-	Capacity capacityConfig           `yaml:"capacity" restart:"" doc:"What the process does at once. What comes beyond it is refused at once, with 503 and retry-after."`
-	Router   routerConfig             `yaml:"router" restart:""`
-	Routing  routingConfig            `yaml:"routing"`
-	Sessions sessionsConfig           `yaml:"sessions" restart:""`
-	Journal  journalConfig            `yaml:"journal" restart:""`
-	Log      logConfig                `yaml:"log" restart:""`
+	Capacity capacityConfig `yaml:"capacity" restart:"" doc:"What the process does at once. What comes beyond it is refused at once, with 503 and retry-after."`
+	Router   routerConfig   `yaml:"router" restart:""`
+	Routing  routingConfig  `yaml:"routing"`
+	Sessions sessionsConfig `yaml:"sessions" restart:""`
+	Journal  journalConfig  `yaml:"journal" restart:""`
+	Log      logConfig      `yaml:"log" restart:""`
+
+	Idempotency idempotencyConfig `yaml:"idempotency" restart:"" doc:"What is remembered of requests with an Idempotency-Key."`
+
 	Shutdown shutdownConfig           `yaml:"shutdown" restart:""`
 	Keys     []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
 	Orgs     []governance.OwnerConfig `yaml:"orgs"`
@@ -123,6 +128,42 @@ func (c capacityConfig) validate() error {
 		return fmt.Errorf("config: capacity.body_mib is %d, want %d to %d", m, capacityBodyMiBMin, capacityBodyMiBMax)
 	}
 	return nil
+}
+
+type idempotencyConfig struct {
+	Hours      float64 `yaml:"hours" doc:"How long a key is remembered; 24 by default, and at least."`
+	Keys       int     `yaml:"keys" doc:"The most keys that are remembered; 200,000 by default. Beyond it, whoever has most of them loses the oldest."`
+	AnswersMiB int     `yaml:"answers_mib" doc:"All answers that are kept, in MiB; 256 by default, and the disk takes about twice that. Beyond it, whoever has most loses the oldest answer."`
+}
+
+// Limits of what may be remembered.
+const (
+	idempotencyHoursMin = 24 // what clients are promised
+	idempotencyHoursMax = 30 * 24
+	idempotencyKeysMin  = 1000
+	idempotencyKeysMax  = 5_000_000 // about a gigabyte of memory
+	idempotencyMiBMin   = 16        // the largest answer
+	idempotencyMiBMax   = 1 << 20
+)
+
+func (i *idempotencyConfig) validate() error {
+	if h := i.Hours; h != 0 && !(h >= idempotencyHoursMin && h <= idempotencyHoursMax) {
+		return fmt.Errorf("config: idempotency.hours is %v, want %d to %d", h, idempotencyHoursMin, idempotencyHoursMax)
+	}
+	if n := i.Keys; n != 0 && (n < idempotencyKeysMin || n > idempotencyKeysMax) {
+		return fmt.Errorf("config: idempotency.keys is %d, want %d to %d", n, idempotencyKeysMin, idempotencyKeysMax)
+	}
+	if n := i.AnswersMiB; n != 0 && (n < idempotencyMiBMin || n > idempotencyMiBMax) {
+		return fmt.Errorf("config: idempotency.answers_mib is %d, want %d to %d", n, idempotencyMiBMin, idempotencyMiBMax)
+	}
+	return nil
+}
+
+// options are those of the package that remembers. Keys are as safe as decisions: one must not be lost where the other is not.
+func (i *idempotencyConfig) options(sync journal.Sync) idempotency.Options {
+	return idempotency.Options{
+		AgeMax: time.Duration(i.Hours * float64(time.Hour)), KeysMax: i.Keys, BytesMax: int64(i.AnswersMiB) << 20, Sync: sync == journal.Always,
+	}
 }
 
 type routerConfig struct {
@@ -240,7 +281,7 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
-	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate()); err != nil {
+	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Idempotency.validate()); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -257,7 +298,7 @@ func (c *config) validate() error {
 		return err
 	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
-		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')", c.Listen)
+		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: %s", c.Listen, governance.MakeKey)
 	}
 	return nil
 }

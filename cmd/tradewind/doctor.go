@@ -247,7 +247,11 @@ func (x *examination) answered(p *providerConfig, resp *http.Response) {
 	case resp.StatusCode >= 500:
 		x.add("providers", levelWarn, "ask its status page", "%s answers %d", p.Name, resp.StatusCode)
 	case resp.StatusCode == http.StatusOK:
-		x.add("providers", levelOK, "", "%s answers and takes the key", p.Name)
+		takes := " and takes the key"
+		if p.APIKey == "" {
+			takes = ""
+		}
+		x.add("providers", levelOK, "", "%s answers%s", p.Name, takes)
 		x.lists(p, resp.Body)
 	default:
 		x.add("providers", levelOK, "", "%s can be reached; it lists no models (%d)", p.Name, resp.StatusCode)
@@ -300,7 +304,8 @@ func (x *examination) facts(f *fleet) {
 			}
 		}
 		note(&unpriced, !a.Prices.Known)
-		note(&undated, a.Prices.Known && !dated)
+		free := a.Prices.Input == 0 && a.Prices.Output == 0 && a.Prices.Request == 0
+		note(&undated, a.Prices.Known && !dated && !free)
 		note(&stale, a.Prices.Known && days > catalog.StaleDays)
 		note(&disputed, a.Disputed)
 		note(&uncached, a.Prices.Known && a.Mode == catalog.ModeChat && a.Prices.Guessed&catalog.KindCacheRead != 0)
@@ -313,7 +318,7 @@ func (x *examination) facts(f *fleet) {
 		arms          []string
 		message, next string
 	}{
-		{unpriced, "%d models have no price: they are refused under a budget, and their calls cost null", "set input_usd_per_mtok and output_usd_per_mtok"},
+		{unpriced, "%d models have no price: they are refused under a budget, and their calls cost null", "set input_usd_per_mtok and output_usd_per_mtok, or free: true"},
 		{stale, "the prices of %d models are older than " + strconv.Itoa(catalog.StaleDays) + " days, the oldest " + strconv.Itoa(oldest), "compare them with the provider's page and set as_of, or lay a newer list over them with catalog:"},
 		{undated, "nobody says how old the prices of %d models are", "set as_of to the day on which you checked them"},
 		{disputed, "the sources differ on %d models", "tradewind catalog show says on what"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tradewind-llm/tradewind/serving/journal"
 	"github.com/tradewind-llm/tradewind/serving/upstream/keyring"
 )
 
@@ -131,6 +132,24 @@ func TestDoctorAsksWithEveryKey(t *testing.T) {
 	by, code := examined(t, nil, "--config", file, "--data-dir", t.TempDir())
 	if contains(t, "providers", by["providers"], "ok: lab (key 1 of 2) answers", "fail: lab (key 2 of 2) refuses the key (401)"); code != 1 || strings.Contains(by["providers"], "sk-lab") {
 		t.Errorf("exit code %d, %s", code, by["providers"])
+	}
+}
+
+// What is remembered of idempotency keys is configured within bounds: never for less than the day that clients are promised.
+func TestIdempotencyIsConfigured(t *testing.T) {
+	for text, want := range map[string]string{
+		"{hours: 23}": "idempotency.hours is 23", "{hours: 721}": "idempotency.hours is 721", "{hours: .nan}": "idempotency.hours is NaN",
+		"{keys: 999}": "idempotency.keys is 999", "{keys: -1}": "idempotency.keys is -1", "{keys: 5000001}": "idempotency.keys is 5000001",
+		"{answers_mib: 15}": "idempotency.answers_mib is 15", "{answers_mib: 1048577}": "idempotency.answers_mib is 1048577",
+		"{hours: 24, keys: 1000, answers_mib: 16}": "", "{hours: 720, keys: 5000000, answers_mib: 1048576}": "", "{hour: 24}": "hour",
+	} {
+		c, err := loadConfig(write(t, "tradewind.yaml", "idempotency: "+text), env{}.get, func(*config) {})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		if o := c.Idempotency.options(journal.Always); err == nil && (o.AgeMax.Hours() != c.Idempotency.Hours || o.KeysMax != c.Idempotency.Keys || o.BytesMax>>20 != int64(c.Idempotency.AnswersMiB) || !o.Sync) {
+			t.Errorf("%s became %+v", text, o)
+		}
 	}
 }
 

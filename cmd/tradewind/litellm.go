@@ -79,6 +79,7 @@ type litellmModel struct {
 		MaxInput  int          `yaml:"max_input_tokens"`
 		MaxOutput int          `yaml:"max_output_tokens"`
 		Mode      string       `yaml:"mode"`
+		BaseModel string       `yaml:"base_model"`
 		Tools     *bool        `yaml:"supports_function_calling"`
 		Vision    *bool        `yaml:"supports_vision"`
 		Schema    *bool        `yaml:"supports_response_schema"`
@@ -192,7 +193,7 @@ func (i *litellmImport) model(m *litellmModel) {
 		return
 	}
 	if !slices.ContainsFunc(p.models, func(item yaml.MapItem) bool { return item.Key == name }) {
-		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name)})
+		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name, i.facts(m, provider, p.name, name))})
 	}
 	if i.arms[m.Name] == nil {
 		i.names = append(i.names, m.Name)

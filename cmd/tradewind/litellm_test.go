@@ -40,6 +40,9 @@ model_list:
   - model_name: theirs
     litellm_params: {model: gemini/gemini-embedding-001, api_key: os.environ/GEMINI_API_KEY}
     model_info: {mode: embedding}
+  - model_name: based
+    litellm_params: {model: azure/deployed, api_base: os.environ/AZURE_API_BASE, api_key: os.environ/AZURE_API_KEY}
+    model_info: {base_model: azure/gpt-4o, supports_vision: false}
   - model_name: nobody
     litellm_params: {model: no-such-model}
 router_settings:
@@ -88,11 +91,30 @@ func TestImportLiteLLM(t *testing.T) {
 	if got := strings.Join(c.Fallbacks["smart"], " ") + ", " + strings.Join(c.Fallbacks["gpt-5-mini"], " "); got != "gpt-5-mini, smart" {
 		t.Errorf("fallbacks %s", got)
 	}
+	// LiteLLM prices a deployment by its model's name, wherever it stands: an alias would lose it without a price.
+	known, err := catalog.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, from := range map[string]catalog.ArmID{"openai-2/gpt-5-mini": "openai/gpt-5-mini", "azure/deployed": "azure/gpt-4o"} {
+		want, _ := known.Lookup(from)
+		provider, model, _ := strings.Cut(name, "/")
+		for _, p := range c.Providers {
+			for _, m := range p.Models {
+				if p.Name == provider && m.Name == model && (m.ContextTokens != want.ContextTokens || m.BaseModel != want.BaseModel ||
+					catalog.Picodollars(*m.Rates.InputUSD) != want.Prices.Input || catalog.Picodollars(*m.Rates.OutputUSD) != want.Prices.Output || m.AsOf != want.AsOf) {
+					t.Errorf("%s is %+v, want what the catalog says of %s", name, m, from)
+				}
+			}
+		}
+	}
 	if c.Providers[0].APIKey.Reveal() != e["OPENAI_API_KEY"] || *c.Orgs[0].Budget.MonthUSD != 100.5 || c.Keys[0].Org != c.Orgs[0].Name {
 		t.Errorf("%+v", c)
 	}
+	contains(t, "the configuration", stdout, "name: deployed\n")
 	for _, left := range []string{
-		"line 4: rpm", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
+		"line 4: rpm", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
+		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
 		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_project", "routing_strategy simple-shuffle: availability", "num_retries 5",
 		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
 	} {
@@ -116,6 +138,7 @@ func TestImportLiteLLMRefuses(t *testing.T) {
 // FuzzImportLiteLLM looks for panics, and for a result that our own parser refuses.
 func FuzzImportLiteLLM(f *testing.F) {
 	f.Add([]byte(litellmExample))
+	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: azure/x, api_base: 'http://h'}, model_info: {base_model: gpt-4o}}]\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
 	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))
 	known, err := catalog.Default()

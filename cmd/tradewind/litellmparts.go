@@ -11,29 +11,75 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
-// overrides is the entry of a model: its name alone, or what the list says of it.
-func (i *litellmImport) overrides(m *litellmModel, name string) any {
+// entry is a model as it stands under its provider.
+type entry struct{ yaml.MapSlice }
+
+func (e *entry) set(key string, value any) {
+	e.MapSlice = append(e.MapSlice, yaml.MapItem{Key: key, Value: value})
+}
+
+// overrides is the entry of a model: its name alone, or what the list says of it, and what the catalog says of the model that
+// facts is, nil where there is none.
+func (i *litellmImport) overrides(m *litellmModel, name string, facts *catalog.Arm) any {
 	info := &m.Info
-	entry := yaml.MapSlice{{Key: "name", Value: name}}
-	set := func(key string, value any) { entry = append(entry, yaml.MapItem{Key: key, Value: value}) }
-	if info.MaxInput > 0 {
-		set("context_tokens", info.MaxInput)
+	e := entry{yaml.MapSlice{{Key: "name", Value: name}}}
+	if facts == nil {
+		facts = &catalog.Arm{}
 	}
-	if info.MaxOutput > 0 {
-		set("max_output_tokens", info.MaxOutput)
+	if facts.BaseModel != "" {
+		e.set("base_model", facts.BaseModel)
 	}
+	if facts.Tier != catalog.TierUnknown {
+		e.set("tier", string(facts.Tier))
+	}
+	if n := cmp.Or(info.MaxInput, facts.ContextTokens); n > 0 {
+		e.set("context_tokens", n)
+	}
+	if n := cmp.Or(info.MaxOutput, facts.MaxOutputTokens); n > 0 {
+		e.set("max_output_tokens", n)
+	}
+	if mode := cmp.Or(info.Mode, string(facts.Mode)); mode == string(catalog.ModeEmbedding) {
+		e.set("mode", mode)
+	}
+	i.prices(m, &e, facts)
+	supports := yaml.MapSlice{}
+	for _, c := range [...]struct {
+		has  *bool
+		name catalog.Capability
+	}{
+		{info.Tools, catalog.Tools}, {info.Vision, catalog.Vision}, {info.Schema, catalog.JSONSchema}, {info.Audio, catalog.AudioInput},
+		{info.PDF, catalog.PDF}, {info.Reasoning, catalog.Reasoning},
+	} {
+		if c.has != nil {
+			supports = append(supports, yaml.MapItem{Key: c.name.String(), Value: *c.has})
+		} else if facts.Capabilities.Has(c.name) {
+			supports = append(supports, yaml.MapItem{Key: c.name.String(), Value: true})
+		}
+	}
+	if len(supports) > 0 {
+		e.set("supports", supports)
+	}
+	if len(e.MapSlice) == 1 {
+		return name
+	}
+	return e.MapSlice
+}
+
+// prices sets those of the list, else those of the catalog.
+func (i *litellmImport) prices(m *litellmModel, e *entry, facts *catalog.Arm) {
+	info := &m.Info
 	in, out := cmp.Or(info.Price.In, m.Params.Price.In), cmp.Or(info.Price.Out, m.Params.Price.Out)
 	embeds := info.Mode == string(catalog.ModeEmbedding)
 	if embeds {
-		set("mode", info.Mode)
 		out = nil
 	}
 	switch {
 	case in == nil && out == nil:
+		i.catalogPrices(m, e, facts)
 	case in == nil || out == nil && !embeds:
 		i.leave("model %s: a price of input or output without the other", m.Name)
 	case *in == 0 && (embeds || *out == 0):
-		set("free", true)
+		e.set("free", true)
 	default:
 		for _, p := range [...]struct {
 			key string
@@ -50,28 +96,57 @@ func (i *litellmImport) overrides(m *litellmModel, name string) any {
 				i.leave("model %s: %s of %v USD a token", m.Name, p.key, *p.usd)
 				continue
 			}
-			set(p.key, yamlNumber(catalog.PerMTok(price).String()))
+			e.set(p.key, yamlNumber(catalog.PerMTok(price).String()))
 		}
 	}
-	supports := yaml.MapSlice{}
-	for _, c := range [...]struct {
-		has  *bool
-		name catalog.Capability
+}
+
+// facts are what the catalog says of a deployment that is not the vendor's own: LiteLLM prices it by the name of the model. It
+// is nil where the provider's name brings them anyhow, and where nobody knows the model.
+func (i *litellmImport) facts(m *litellmModel, theirs, provider, name string) *catalog.Arm {
+	if _, known := i.known.Lookup(catalog.ArmID(provider + "/" + name)); known {
+		return nil
+	}
+	names := []string{catalog.ForeignProvider(theirs) + "/" + name}
+	if vendor, base, ok := strings.Cut(m.Info.BaseModel, "/"); ok {
+		names = []string{catalog.ForeignProvider(vendor) + "/" + base, "openai/" + base}
+	} else if m.Info.BaseModel != "" {
+		names = []string{catalog.ForeignProvider(theirs) + "/" + m.Info.BaseModel, "openai/" + m.Info.BaseModel}
+	}
+	for _, id := range names {
+		if a, known := i.known.Lookup(catalog.ArmID(id)); known {
+			return a
+		}
+	}
+	return nil
+}
+
+// catalogPrices sets prices that stand in for those that the list leaves to LiteLLM, and says so.
+func (i *litellmImport) catalogPrices(m *litellmModel, e *entry, facts *catalog.Arm) {
+	p := &facts.Prices
+	switch {
+	case !p.Known:
+		return
+	case p.Steps[0].Above > 0:
+		i.leave("model %s: its price, which for %s has steps", m.Name, facts.ID)
+		return
+	}
+	i.leave("model %s: it has no price of its own, and that of %s in the catalog stands in for it", m.Name, facts.ID)
+	for _, price := range [...]struct {
+		key  string
+		kind catalog.Kinds
+		usd  catalog.Picodollars
 	}{
-		{info.Tools, catalog.Tools}, {info.Vision, catalog.Vision}, {info.Schema, catalog.JSONSchema}, {info.Audio, catalog.AudioInput},
-		{info.PDF, catalog.PDF}, {info.Reasoning, catalog.Reasoning},
+		{"input_usd_per_mtok", catalog.KindInput, p.Input}, {"output_usd_per_mtok", catalog.KindOutput, p.Output},
+		{"cache_read_usd_per_mtok", catalog.KindCacheRead, p.CacheRead}, {"cache_write_usd_per_mtok", catalog.KindCacheWrite, p.CacheWrite},
 	} {
-		if c.has != nil {
-			supports = append(supports, yaml.MapItem{Key: c.name.String(), Value: *c.has})
+		if price.usd > 0 && p.Guessed&price.kind == 0 {
+			e.set(price.key, yamlNumber(catalog.PerMTok(price.usd).String()))
 		}
 	}
-	if len(supports) > 0 {
-		set("supports", supports)
+	if facts.AsOf != "" {
+		e.set("as_of", facts.AsOf)
 	}
-	if len(entry) == 1 {
-		return name
-	}
-	return entry
 }
 
 // yamlNumber is a number that is written as it stands.

@@ -183,7 +183,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.gateway, current.metrics = g, metrics
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
-	watchAll(metrics, current, held.books, sealer)
+	watchAll(metrics, current, held)
 	srv := &server{stores: held, export: export, gateway: g, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
 	srv.keep(m, c)
 	if registry != nil {
@@ -241,23 +241,27 @@ func startExport(ctx context.Context, m *Main, secrets *telemetry.Handler, log *
 }
 
 // watchAll registers the gauges that are read when somebody looks.
-func watchAll(m *telemetry.Metrics, s *inService, books *ledger.Memory, sealer *serving.Sealer) {
+func watchAll(m *telemetry.Metrics, s *inService, open *stores) {
 	m.WatchPriceAges(s.priceAges)
 	m.WatchBadKeys(s.badKeys)
 	m.WatchHealth(s.gateway.Health)
 	m.WatchBudgets(s.gateway.Budgets)
 	m.WatchHolds(func() map[string]telemetry.Holds {
 		all := map[string]telemetry.Holds{}
-		for scope, h := range books.Holds() {
+		for scope, h := range open.books.Holds() {
 			all[scope] = telemetry.Holds(h)
 		}
 		return all
 	})
 	m.WatchLog(func() (bytes int64, waiting int) {
-		for _, p := range sealer.Log.Parts() {
+		for _, p := range open.sealer.Log.Parts() {
 			bytes += p.Bytes
 		}
-		return bytes, sealer.Journal.Waiting()
+		return bytes, open.sealer.Journal.Waiting()
+	})
+	m.WatchKeys(func() telemetry.Keys {
+		st := open.keys.Stats()
+		return telemetry.Keys{Kept: st.Keys, Bytes: st.Bytes, Results: st.Results}
 	})
 }
 
@@ -276,8 +280,8 @@ func openStores(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*store
 	}
 	s := &stores{sealer: sealer}
 	if s.books, err = openBooks(sealer); err == nil {
-		// Under the journal's lock, and as safe: a key must not be lost where the decision is not.
-		s.keys, err = idempotency.Open(filepath.Join(c.DataDir, "idempotency"), idempotency.Options{Sync: journal.Sync(c.Journal.Sync) == journal.Always})
+		// under the journal's lock
+		s.keys, err = idempotency.Open(filepath.Join(c.DataDir, "idempotency"), c.Idempotency.options(journal.Sync(c.Journal.Sync)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

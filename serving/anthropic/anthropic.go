@@ -34,21 +34,17 @@ func DecodeCount(body []byte, o openai.DecodeOptions) (*openai.Spoken, error) {
 }
 
 func decode(body []byte, o openai.DecodeOptions, capped bool) (*openai.Spoken, error) {
-	v, err := openai.ParseValue(body, o)
+	fields, err := openai.ParseFields(body, o)
 	if err != nil {
 		return nil, err
 	}
-	fields, err := v.Fields("the body")
-	if err != nil {
-		return nil, err
-	}
-	d := &decoder{Spoken: &openai.Spoken{Dialect: openai.Messages, Fields: fields, CapField: "max_tokens"}, out: append(make([]byte, 0, len(body)+len(body)/4+256), '{')}
+	d := &decoder{Spoken: &openai.Spoken{Dialect: openai.Messages, Fields: fields, CapField: "max_tokens", Known: topFields}, out: append(make([]byte, 0, len(body)+len(body)/4+256), '{')}
 	if err := d.top(fields); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"model", "messages", "max_tokens"} {
 		if fields.Get(name) == nil && (capped || name != "max_tokens") {
-			return nil, openai.BadParam(name, "is missing")
+			return nil, openai.Missing(name, fields.Unread(topFields))
 		}
 	}
 	d.out[len(d.out)-1] = '}'
@@ -76,7 +72,7 @@ func (d *decoder) text(name, value string) {
 
 func (d *decoder) top(fields openai.Fields) error {
 	for _, f := range fields {
-		if err := openai.CheckCase(f.Name, topFields); err != nil {
+		if err := openai.CheckName(f.Name, topFields); err != nil {
 			return err
 		}
 		if openai.IsRouting(f.Name) {

@@ -15,11 +15,7 @@ var ignored = []string{"stream_options", "store", "metadata", "prompt_cache_key"
 // FromChat says a chat request in Messages. The error is an *openai.Error that names the first field that cannot be said.
 // A request without a cap on its answer gets capDefault, because Messages must have one.
 func FromChat(body []byte, capDefault int) ([]byte, error) {
-	v, err := openai.ParseValue(body, openai.DecodeOptions{})
-	if err != nil {
-		return nil, err
-	}
-	fields, err := v.Fields("the body")
+	fields, err := openai.ParseFields(body, openai.DecodeOptions{})
 	if err != nil {
 		return nil, err
 	}

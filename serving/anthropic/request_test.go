@@ -165,7 +165,10 @@ func TestFromChatLeavesForeignThoughtsOut(t *testing.T) {
 	}
 }
 
-func parsed(t *rapid.T, text []byte) any {
+func parsed(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, text []byte) any {
 	var v any
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatalf("not JSON: %v in %s", err, text)
@@ -259,7 +262,7 @@ func (d *drawn) request() obj {
 	return r
 }
 
-// TestRequestsThereAndBack: what both dialects can say comes back as it was, from chat to Messages and back, and from
+// TestRequestsThereAndBack (pain 33: BerriAI/litellm#13373, #26224): what both dialects can say comes back as it was, from chat to Messages and back, and from
 // Messages to chat and back.
 func TestRequestsThereAndBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -300,16 +303,46 @@ func FuzzDecode(f *testing.F) {
 		if !json.Valid(s.Chat) || len(s.Chat) > 8*len(body)+1024 {
 			t.Fatalf("%q: %d bytes of chat: %s", body, len(s.Chat), s.Chat)
 		}
-		if native := s.AppendUpstream(nil, openai.Upstream{Model: "x", MaxOutput: 5}); !json.Valid(native) {
+		native := s.AppendUpstream(nil, openai.Upstream{Model: "x", MaxOutput: 5})
+		fields, err := openai.ParseFields(native, openai.DecodeOptions{})
+		if err != nil {
 			t.Fatalf("%q: for a vendor of the dialect: %s", body, native)
+		}
+		for _, f := range s.Fields { // byte for byte, but for the model, the cap and what is about routing
+			if f.Name != "model" && f.Name != s.CapField && !openai.IsRouting(f.Name) && string(fields.Get(f.Name)) != string(s.Fields.Get(f.Name)) {
+				t.Fatalf("%q: %s is %s for a vendor of the dialect", body, f.Name, fields.Get(f.Name))
+			}
 		}
 		if _, err := openai.Decode(s.Chat, openai.DecodeOptions{BodyMax: 1 << 30, DepthMax: 128}); err != nil && openai.AsError(err).Status >= 500 {
 			t.Fatalf("%q: %v", body, err)
 		}
-		if back, err := FromChat(s.Chat, 9); err == nil && !json.Valid(back) {
-			t.Fatalf("%q: back again: %s", body, back)
+		// What both dialects can say: every word comes back, and what is normalized on the way is normal from then on.
+		back, err := FromChat(s.Chat, 9)
+		if err != nil || s.NativeOnly != "" || s.ForeignOnly != "" {
+			return
+		}
+		once := thereAndBack(t, s.Chat, back)
+		var was, is struct{ Messages any }
+		if json.Unmarshal(s.Chat, &was) != nil || json.Unmarshal(once, &is) != nil || !reflect.DeepEqual(was, is) {
+			t.Fatalf("%q\nis in chat %s\nand there and back %s\nby %s", body, s.Chat, once, back)
+		}
+		if back, err = FromChat(once, 9); err != nil {
+			t.Fatalf("%s: %v", once, err)
+		}
+		if twice := thereAndBack(t, once, back); !reflect.DeepEqual(parsed(t, twice), parsed(t, once)) {
+			t.Fatalf("%q\nis there and back %s\nand twice %s", body, once, twice)
 		}
 	})
+}
+
+// thereAndBack is in chat what was said of a chat request in Messages.
+func thereAndBack(t *testing.T, chat, messages []byte) []byte {
+	t.Helper()
+	s, err := Decode(messages, openai.DecodeOptions{BodyMax: 1 << 30, DepthMax: 128})
+	if err != nil || s.NativeOnly != "" || s.ForeignOnly != "" {
+		t.Fatalf("%s\nwent to %s: %v, only native %q, only foreign %q", chat, messages, err, s.NativeOnly, s.ForeignOnly)
+	}
+	return s.Chat
 }
 
 func FuzzFromChat(f *testing.F) {
@@ -324,6 +357,17 @@ func FuzzFromChat(f *testing.F) {
 		}
 		if !json.Valid(out) {
 			t.Fatalf("%q: not JSON: %s", body, out)
+		}
+		s, err := Decode(out, openai.DecodeOptions{BodyMax: 1 << 30, DepthMax: 128})
+		if err != nil || s.NativeOnly != "" || s.ForeignOnly != "" {
+			return // it asked for what Messages would refuse, and will be told so
+		}
+		back, err := FromChat(s.Chat, 9)
+		if err != nil {
+			t.Fatalf("%q\nis in Messages %s\nand again in chat %s: %v", body, out, s.Chat, err)
+		}
+		if again := thereAndBack(t, s.Chat, back); !reflect.DeepEqual(parsed(t, again), parsed(t, s.Chat)) {
+			t.Fatalf("%q\nis in Messages %s\nand again in chat %s\nand then %s", body, out, s.Chat, again)
 		}
 	})
 }

@@ -27,6 +27,8 @@ const (
 	// keyIDLen is the length of KeyID: 64 bits of the digest.
 	keyIDLen = 16
 	prefix   = "sk-tw-"
+	// MakeKey is a command that prints a new key.
+	MakeKey = `echo sk-tw-$(openssl rand -base64 32 | tr '+/' '-_' | tr -d '=')`
 )
 
 // The errors of Authenticate. None tells more about a key than its holder knows.
@@ -261,7 +263,7 @@ func (c *KeyConfig) digest() (d [sha256.Size]byte, err error) {
 	case secret != "" && strings.TrimSpace(secret) != secret:
 		return d, errors.New("the key has spaces around it")
 	case secret != "" && (len(secret) < keyMinBytes || len(secret) > KeyMaxBytes):
-		return d, fmt.Errorf("the key is not between %d and %d bytes long; tradewind can make one", keyMinBytes, KeyMaxBytes)
+		return d, fmt.Errorf("the key is not between %d and %d bytes long; this makes one: %s", keyMinBytes, KeyMaxBytes, MakeKey)
 	case secret != "":
 		return Digest(secret), nil
 	}

@@ -185,6 +185,7 @@ type Store struct {
 	deflaters sync.Pool
 	// recording are the bytes of answers that are being written down.
 	recording atomic.Int64
+	results   [len(results)]atomic.Int64
 
 	mu     sync.Mutex
 	names  map[Digest]*record
@@ -209,6 +210,12 @@ func nameOf(owner, key string) Digest { return DigestOf(owner, []byte(key)) }
 
 // Begin takes a key for a request, or returns what was answered under it, or a *ConflictError. A claim must be ended.
 func (s *Store) Begin(owner, key string, digest Digest, round string) (*Claim, *Answer, error) {
+	c, a, err := s.begin(owner, key, digest, round)
+	s.count(a, err)
+	return c, a, err
+}
+
+func (s *Store) begin(owner, key string, digest Digest, round string) (*Claim, *Answer, error) {
 	name, now := nameOf(owner, key), s.o.Now().UTC()
 	s.mu.Lock()
 	s.expire(s.owners[owner], now)

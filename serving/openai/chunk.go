@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -12,7 +13,7 @@ type Kind uint8
 // The kinds.
 const (
 	// HasContent: text, reasoning, a tool call or another part of the answer itself; after it no arm may be switched. An
-	// answer that ended because of its length or a filter counts too: it is an answer, if an empty one.
+	// answer that ended because of its length or a filter counts too: it is an answer, if an empty one (IsEmpty).
 	HasContent Kind = 1 << iota
 	// HasUsage: a usage object that is not null.
 	HasUsage
@@ -22,6 +23,8 @@ const (
 	HasError
 	// IsDone: the end of the answer: the [DONE] event, or the one event of an answer that is not streamed.
 	IsDone
+	// IsEmpty: it has content by its end alone, and no text of it.
+	IsEmpty
 )
 
 // Has reports whether k has all of what.
@@ -34,6 +37,8 @@ type Chunk struct {
 	Kind    Kind
 	Name    string
 	Counted Usage
+	// Said are the bytes of text in the event, as far as it is plainly text; 0 where it has another form.
+	Said int
 
 	// counted says that Counted was read from the usage.
 	counted            bool
@@ -77,6 +82,11 @@ func ParseChunk(data []byte) (Chunk, error) {
 	}
 	if c.err.there() {
 		c.Kind |= HasError
+	}
+	if c.Kind.Has(HasContent) {
+		c.Kind &^= IsEmpty
+	} else if c.Kind.Has(IsEmpty) {
+		c.Kind |= HasContent
 	}
 	return c, nil
 }
@@ -135,14 +145,14 @@ func (c *Chunk) choice(s *scanner) error {
 			if err == nil && nonEmpty(s.b, v) {
 				switch c.Kind |= HasFinish; string(v.of(s.b)) {
 				case `"length"`, `"content_filter"`:
-					c.Kind |= HasContent
+					c.Kind |= IsEmpty // unless there is more
 				}
 			}
 			return err
 		case "text":
 			v, err := s.value()
 			if nonEmpty(s.b, v) {
-				c.Kind |= HasContent
+				c.says(s.b, v)
 			}
 			return err
 		case "usage": // Moonshot puts it here
@@ -166,8 +176,16 @@ func (c *Chunk) delta(s *scanner) error {
 			return err
 		}
 		if err == nil && nonEmpty(s.b, v) {
-			c.Kind |= HasContent
+			c.says(s.b, v)
 		}
 		return err
 	})
+}
+
+// says notes content and, where it is text, how long it is: some write any character that is not ASCII as six bytes.
+func (c *Chunk) says(b []byte, v span) {
+	c.Kind |= HasContent
+	if text := v.of(b); text[0] == '"' {
+		c.Said += len(text) - 2 - 4*bytes.Count(text, []byte(`\u`))
+	}
 }

@@ -59,6 +59,9 @@ func (o *DecodeOptions) admit(body []byte) error {
 	if o.DepthMax == 0 {
 		o.DepthMax = DepthMax
 	}
+	if len(body) == 0 {
+		return NewError(InvalidRequest, "the body is empty; a JSON object was expected")
+	}
 	if len(body) > o.BodyMax {
 		return NewError(RequestTooLarge, "the body has more than %d bytes", o.BodyMax)
 	}
@@ -168,7 +171,7 @@ const (
 )
 
 // fieldOf finds a key among the fields. A key that differs from one only in case is refused: a vendor that reads keys
-// without regard to case would obey it where we did not.
+// without regard to case would obey it where we did not. So is one that was meant to be ours.
 func (fields form) fieldOf(key []byte) (field, error) {
 	ascii := isASCII(key)
 	for f := fModel; int(f) < len(fieldNames); f++ {
@@ -181,7 +184,21 @@ func (fields form) fieldOf(key []byte) (field, error) {
 			}
 		}
 	}
-	return fOther, nil
+	return fOther, misspelled(key)
+}
+
+// misspelled refuses a key that is all but "tradewind": no vendor has such a field, and the constraints in it would be lost.
+func misspelled(key []byte) error {
+	own := fieldNames[fTradewind]
+	if head, tail := []byte(own[:4]), []byte(own[6:]); !bytes.HasPrefix(key, head) && !bytes.HasSuffix(key, tail) || len(key) > 2*len(own) {
+		return nil
+	}
+	if name := string(key); name != own && catalog.Edits(name, own) <= 2 {
+		e := NewError(InvalidTradewindField, "%q is not a field; did you mean %q?", name, own)
+		e.Param = name
+		return e
+	}
+	return nil
 }
 
 func isASCII(b []byte) bool {
@@ -223,12 +240,23 @@ func decodeForm(body []byte, o DecodeOptions, fields form, asked field) (*Reques
 	}
 	for _, f := range [...]field{fModel, asked} {
 		if r.seen&(1<<f) == 0 {
-			return nil, badParam(fieldNames[f], "is missing")
+			return nil, Missing(fieldNames[f], r.unread())
 		}
 	}
 	r.Target = ParseModel(r.Model)
 	r.session(r.sessions.tradewind, r.sessions.body)
 	return r, nil
+}
+
+// unread are the names of the fields that are only passed on.
+func (r *Request) unread() []string {
+	var names []string
+	for _, m := range r.members {
+		if m.field == fOther {
+			names = append(names, string(m.key.of(r.body)[1:m.key.to-m.key.from-1]))
+		}
+	}
+	return names
 }
 
 func (r *Request) top(s *scanner, fields form) error {

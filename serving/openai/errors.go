@@ -141,6 +141,16 @@ func badParam(param, format string, args ...any) *Error {
 	return e
 }
 
+// Missing is the refusal of a body without a field that it must have. Of the fields that nobody reads it names the one that
+// may have been meant to be it.
+func Missing(name string, unread []string) *Error {
+	e := badParam(name, "is missing")
+	if near := Nearest(name, unread, 1); len(near) > 0 {
+		e.Message += fmt.Sprintf("; was %q meant to be it?", near[0])
+	}
+	return e
+}
+
 // AsError returns the *Error in err's chain, or an internal error that tells the client nothing of err.
 func AsError(err error) *Error {
 	var e *Error

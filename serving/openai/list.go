@@ -64,15 +64,20 @@ func CapabilityNames(c catalog.Capability) []string {
 	return names
 }
 
+// AutoNames are the model values that leave the choice to the router, as far as no group has to be configured for them.
+func AutoNames() []string {
+	names := []string{"auto"}
+	for _, s := range [...]Strategy{StrategyCost, StrategyLatency, StrategyBalanced, StrategyAvailability, StrategyQuality} {
+		names = append(names, "auto:"+string(s))
+	}
+	return names
+}
+
 // NewModelList lists the auto names and then the arms. OpenAI's clients want a creation time of every model; it is that
 // of the catalog.
 func NewModelList(arms []catalog.Arm, created time.Time) ModelList {
 	l := ModelList{Object: "list", Data: make([]Model, 0, len(arms)+6)}
-	for _, s := range [...]Strategy{StrategyNone, StrategyCost, StrategyLatency, StrategyBalanced, StrategyAvailability, StrategyQuality} {
-		name := "auto"
-		if s != StrategyNone {
-			name += ":" + string(s)
-		}
+	for _, name := range AutoNames() {
 		l.Data = append(l.Data, Model{ID: name, Object: "model", Created: created.Unix(), OwnedBy: "tradewind", Tradewind: &ModelInfo{Router: true}})
 	}
 	for i := range arms {

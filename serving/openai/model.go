@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"fmt"
 	"sort"
 	"strings"
 
@@ -76,6 +77,14 @@ func suffixStrategy(suffix string) Strategy {
 		return StrategyCost
 	}
 	return StrategyNone
+}
+
+// DidYouMean is the end of a message that asks for the nearest of the names, or nothing where none is near.
+func DidYouMean(name string, names []string) string {
+	if near := Nearest(name, names, 1); len(near) > 0 {
+		return fmt.Sprintf("; did you mean %q?", near[0])
+	}
+	return ""
 }
 
 // Nearest returns at most n of the names, nearest to name in edits first; equal distances keep their order. Names that

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -63,6 +64,29 @@ func ParseValue(text []byte, o DecodeOptions) (Value, error) {
 		return nil, notJSON(err)
 	}
 	return v.of(text), nil
+}
+
+// ParseFields checks that text is one JSON object within the limits and returns its fields. Every failure is an *Error.
+func ParseFields(text []byte, o DecodeOptions) (Fields, error) {
+	v, err := ParseValue(text, o)
+	if err != nil {
+		return nil, err
+	}
+	if !v.IsObject() {
+		return nil, NewError(InvalidRequest, "the body must be a JSON object")
+	}
+	return v.Fields("the body")
+}
+
+// Unread are the names of the fields that are none of known and say nothing of routing.
+func (f Fields) Unread(known []string) []string {
+	var names []string
+	for i := range f {
+		if !slices.Contains(known, f[i].Name) && !IsRouting(f[i].Name) {
+			names = append(names, f[i].Name)
+		}
+	}
+	return names
 }
 
 // notJSON makes an *Error of what a scanner says.
@@ -196,15 +220,15 @@ func IsRouting(name string) bool {
 	return false
 }
 
-// CheckCase refuses a key that differs from one of the names only in case: a vendor that reads keys without regard to
-// case would obey it where we did not.
-func CheckCase(key string, names []string) error {
+// CheckName refuses a key that differs from one of the names only in case: a vendor that reads keys without regard to
+// case would obey it where we did not. So it does one that was meant to be "tradewind".
+func CheckName(key string, names []string) error {
 	for _, name := range names {
 		if key != name && bytes.EqualFold([]byte(key), []byte(name)) {
 			return badParam(name, "must be spelled in lower case (%.64q was sent)", key)
 		}
 	}
-	return nil
+	return misspelled([]byte(key))
 }
 
 // Path is the name of an element, as errors say it: Path("messages", 2, "content") is messages[2].content.

@@ -16,6 +16,12 @@ var tradewindFields = []string{
 	"hedge", "session_id", "tags", "gates", "explain", "policy",
 }
 
+// providerFields are the members of OpenRouter's provider object that are read.
+var providerFields = []string{
+	"only", "ignore", "allow_fallbacks", "sort", "require_parameters", "data_collection", "zdr", "preferred_min_throughput",
+	"preferred_max_latency",
+}
+
 // Longest latency and deadline that a request may name, in milliseconds.
 const millisMax = 24 * 3600 * 1000
 
@@ -26,10 +32,7 @@ func unsupported(param string) error {
 }
 
 func unknownField(param, name string, known []string) error {
-	e := NewError(InvalidTradewindField, "%s is not a field of tradewind", param)
-	if near := Nearest(name, known, 1); len(near) > 0 {
-		e.Message += fmt.Sprintf("; did you mean %q?", near[0])
-	}
+	e := NewError(InvalidTradewindField, "%s is not a field of tradewind%s", param, DidYouMean(name, known))
 	e.Param = param
 	return e
 }
@@ -132,7 +135,9 @@ func (r *Request) provider(s *scanner) error {
 		case "preferred_min_throughput", "preferred_max_latency": // a preference, never a filter
 			return s.skip()
 		}
-		return unsupported(param)
+		e := NewError(UnsupportedRoutingField, "%s is not supported%s", param, DidYouMean(string(key), providerFields))
+		e.Param = param
+		return e
 	})
 }
 

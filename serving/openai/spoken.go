@@ -7,6 +7,8 @@ type Spoken struct {
 	// Fields are the body's own, and CapField is the one of them that caps an answer's tokens.
 	Fields   Fields
 	CapField string
+	// Known are the fields that the dialect has, for hints.
+	Known []string
 	// Chat is the request in chat form. Where chat cannot say all of it, it holds the rest as parts that no vendor knows,
 	// so that its length is counted, and NativeOnly names the first field of those: only a vendor that speaks the dialect
 	// may be asked. ForeignOnly names the first that such a vendor would refuse because it is another one's.

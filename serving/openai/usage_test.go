@@ -86,6 +86,9 @@ func FuzzUsage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		u := ParseUsage(raw)
+		if told := appendUsage(nil, raw, Final{Cost: &Cost{}}); u.Known && ParseUsage(told) != u {
+			t.Errorf("%s is told as %s", raw, told)
+		}
 		c := u.Catalog()
 		if c.InputTokens() != u.Input || c.OutputTokens() != u.Output {
 			t.Errorf("%s: %+v does not add up to %+v", raw, c, u)

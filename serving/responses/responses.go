@@ -22,25 +22,21 @@ var topFields = []string{
 
 // Decode reads a Responses request. Every failure is an *openai.Error.
 func Decode(body []byte, o openai.DecodeOptions) (*openai.Spoken, error) {
-	v, err := openai.ParseValue(body, o)
-	if err != nil {
-		return nil, err
-	}
-	fields, err := v.Fields("the body")
+	fields, err := openai.ParseFields(body, o)
 	if err != nil {
 		return nil, err
 	}
 	d := &decoder{
-		Spoken: &openai.Spoken{Dialect: openai.Responses, Fields: fields, CapField: "max_output_tokens"},
+		Spoken: &openai.Spoken{Dialect: openai.Responses, Fields: fields, CapField: "max_output_tokens", Known: topFields},
 		out:    append(make([]byte, 0, len(body)+len(body)/4+256), '{'),
 	}
 	for _, name := range [...]string{"model", "input"} {
 		if fields.Get(name) == nil && (name != "input" || fields.Get("prompt") == nil) {
-			return nil, openai.BadParam(name, "is missing")
+			return nil, openai.Missing(name, fields.Unread(topFields))
 		}
 	}
 	for _, f := range fields {
-		if err := openai.CheckCase(f.Name, topFields); err != nil {
+		if err := openai.CheckName(f.Name, topFields); err != nil {
 			return nil, err
 		}
 		switch {

@@ -228,8 +228,15 @@ func FuzzDecode(f *testing.F) {
 		if !json.Valid(s.Chat) || len(s.Chat) > 8*len(body)+1024 {
 			t.Fatalf("%q: %d bytes of chat: %s", body, len(s.Chat), s.Chat)
 		}
-		if native := s.AppendUpstream(nil, openai.Upstream{Model: "x", MaxOutput: 5}); !json.Valid(native) {
+		native := s.AppendUpstream(nil, openai.Upstream{Model: "x", MaxOutput: 5})
+		fields, err := openai.ParseFields(native, openai.DecodeOptions{})
+		if err != nil {
 			t.Fatalf("%q: for a vendor of the dialect: %s", body, native)
+		}
+		for _, f := range s.Fields { // byte for byte, but for the model, the cap and what is about routing
+			if f.Name != "model" && f.Name != s.CapField && !openai.IsRouting(f.Name) && string(fields.Get(f.Name)) != string(s.Fields.Get(f.Name)) {
+				t.Fatalf("%q: %s is %s for a vendor of the dialect", body, f.Name, fields.Get(f.Name))
+			}
 		}
 		if _, err := openai.Decode(s.Chat, openai.DecodeOptions{BodyMax: 1 << 30, DepthMax: 128}); err != nil && openai.AsError(err).Status >= 500 {
 			t.Fatalf("%q: %v", body, err)

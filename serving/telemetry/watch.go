@@ -110,6 +110,28 @@ func (m *Metrics) WatchLog(read func() (bytes int64, waiting int)) {
 	}, size, queue)
 }
 
+// Keys are the idempotency keys that are remembered.
+type Keys struct {
+	Kept    int
+	Bytes   int64
+	Results map[string]int64
+}
+
+// WatchKeys shows the idempotency keys, and what requests with one came to: first, replayed, or why it had no answer.
+func (m *Metrics) WatchKeys(read func() Keys) {
+	kept := desc("idempotency_keys", "Idempotency keys that are remembered.")
+	size := desc("idempotency_bytes", "Answers that are kept under them, as they stand on the disk.")
+	requests := desc("idempotency_requests_total", "Requests with an idempotency key, by what they came to.", "result")
+	m.watch(func(ch chan<- prometheus.Metric) {
+		k := read()
+		ch <- prometheus.MustNewConstMetric(kept, prometheus.GaugeValue, float64(k.Kept))
+		ch <- prometheus.MustNewConstMetric(size, prometheus.GaugeValue, float64(k.Bytes))
+		for result, n := range k.Results {
+			ch <- prometheus.MustNewConstMetric(requests, prometheus.CounterValue, float64(n), result)
+		}
+	}, kept, size, requests)
+}
+
 // Queue is a bounded queue of what may be lost.
 type Queue struct {
 	Length  int

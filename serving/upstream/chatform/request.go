@@ -83,11 +83,7 @@ var ignored = []string{
 // Parse takes a chat request apart. to names the vendor in errors, as in "cannot be said to Gemini". Every error is an
 // *openai.Error that names the first field that cannot be said.
 func Parse(body []byte, to string) (*Request, error) {
-	v, err := openai.ParseValue(body, openai.DecodeOptions{BodyMax: max(len(body), 1)})
-	if err != nil {
-		return nil, err
-	}
-	fields, err := v.Fields("the body")
+	fields, err := openai.ParseFields(body, openai.DecodeOptions{BodyMax: max(len(body), 1)})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,106 @@
+package serving
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tradewind-llm/tradewind/classifier/policy"
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/openai"
+)
+
+// This file says why no model serves a request.
+
+// unknownModel is the refusal of a name that no arm has, with the nearest that do.
+func (r *round) unknownModel(param, name string) error {
+	if err := r.elsewhere(param, name); err != nil {
+		return err
+	}
+	e := openai.NewError(openai.ModelNotFound, "the model %.128q is not served here", name)
+	e.Param = param
+	var near []string
+	if param == "model" && r.surface.direct == nil {
+		near = openai.Nearest(name, openai.AutoNames(), 1)
+	}
+	for _, id := range r.live.catalog.Nearest(name, catalog.NearestMax) {
+		if !r.barred(id) && len(near) < 3 { // what the key may not use is not told
+			near = append(near, string(id))
+		}
+	}
+	if len(near) > 0 {
+		e.Message += "; the nearest are " + strings.Join(near, ", ")
+		e.Extra = map[string]any{"nearest": near}
+	}
+	return e
+}
+
+// noCandidate says which filter took each arm, or the one thing that was short: the window or the money. Of a named
+// model only its own filter counts.
+func (r *round) noCandidate() error {
+	type removed struct {
+		Model  catalog.ArmID `json:"model"`
+		Filter policy.Filter `json:"filter"`
+	}
+	var all []removed
+	c, count, window, field := &r.decision.Case, map[policy.Filter]int{}, 0, ""
+	for i, a := range c.Candidates {
+		if c.Pinned >= 0 && i != c.Pinned {
+			continue
+		}
+		all = append(all, removed{a.Arm, a.Filter})
+		count[a.Filter]++
+		if _, f := r.unsaid(&r.router.arms[i]); f != "" && field == "" {
+			field = f
+		}
+		if a.Filter == policy.ContextTooSmall {
+			window = max(window, r.router.arms[i].ContextTokens, r.router.arms[i].MaxInputTokens)
+		}
+	}
+	allowed := len(all) - count[policy.NotAllowed] - count[policy.Denied]
+	switch {
+	case count[policy.Budget] > 0:
+		return r.budgetGone()
+	case allowed > 0 && allowed == count[policy.Unpriced] && r.limited():
+		return r.unpricedOnly()
+	}
+	e := openai.NewError(openai.NoCandidate, "no model can serve this request: every one was filtered (%s)", tally(count))
+	if allowed > 0 && allowed == count[policy.ContextTooSmall] {
+		e = openai.NewError(openai.ContextLengthExceeded, "the prompt has about %d tokens; the largest window has %d", r.context.Tokens, window)
+	}
+	if allowed > 0 && allowed == count[policy.Unpriced] {
+		e.Message += ": nobody knows whether a model without a price keeps to a cap on costs; set input_usd_per_mtok and output_usd_per_mtok, or free"
+	}
+	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
+		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
+		if s := r.spoken; s != nil && field != "" && !slices.Contains(s.Known, field) {
+			e.Message += openai.DidYouMean(field, s.Known)
+		}
+		e.Param = field
+	}
+	e.Extra = map[string]any{"filtered": all}
+	return e
+}
+
+// filters counts the arms of a case by what filtered them.
+func filters(c *policy.Case) map[policy.Filter]int {
+	count := map[policy.Filter]int{}
+	for i := range c.Candidates {
+		count[c.Candidates[i].Filter]++
+	}
+	return count
+}
+
+// tally says how many arms each filter took, the most first.
+func tally(count map[policy.Filter]int) string {
+	filters := slices.SortedFunc(maps.Keys(count), func(a, b policy.Filter) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	})
+	parts := make([]string, len(filters))
+	for i, f := range filters {
+		parts[i] = fmt.Sprintf("%s %d", f, count[f])
+	}
+	return strings.Join(parts, ", ")
+}

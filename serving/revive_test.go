@@ -1,0 +1,54 @@
+package serving_test
+
+import (
+	"testing"
+
+	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
+)
+
+// TestEjectionKeepsTheLastOfAName is P7 for what a client narrows down: where all arms that may serve the request are ejected, they
+// are tried, however well the others do that may not.
+func TestEjectionKeepsTheLastOfAName(t *testing.T) {
+	twin := catalog.Arm{ID: "two/cheap", Tier: catalog.TierLarge, ContextTokens: 8000, MaxOutputTokens: 1000, Prices: catalog.Flat(1_000_000, 2_000_000)}
+	for name, body := range map[string]string{
+		"a model at two providers":     ask("cheap", ""),
+		"... and a list of both":       ask("auto", `,"models":["one/cheap","two/cheap"]`),
+		"all others denied":            ask("auto", `,"tradewind":{"deny":["three/*","two/middle"]}`),
+		"all others too dear":          ask("auto", `,"tradewind":{"max_cost_usd":0.0021}`),
+		"all others too dear, a group": ask("auto/all", `,"tradewind":{"max_cost_usd":0.0021}`),
+	} {
+		w := newWorld(t, setup{arms: append(threeArms(), twin)})
+		s := w.settings(append(threeArms(), twin), governance.Options{})
+		s.Aliases = map[string][]string{"all": {"cheap", "middle", "dear"}}
+		if err := w.Reload(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		w.vendor.play(func(_ int, r *upstream.Request) (*script, error) {
+			if r.Arm.ID.Model() == "cheap" {
+				return nil, fails(upstream.TimedOut, 504)
+			}
+			return &script{}, nil
+		})
+		for range 8 {
+			w.chat(ask("one/cheap", `,"tradewind":{"fallback":false}`))
+			w.chat(ask("two/cheap", `,"tradewind":{"fallback":false}`))
+		}
+		w.vendor.play(nil)
+		a := w.chat(body)
+		a.TB = named(t, name)
+		if a.wantOK(); len(w.vendor.called()) != 1 || w.vendor.called()[0].Model() != "cheap" {
+			t.Errorf("%s: called %v, %s", name, w.vendor.called(), a.body)
+		}
+	}
+	w := newWorld(t, setup{})
+	w.vendor.play(func(_ int, r *upstream.Request) (*script, error) { return nil, fails(upstream.TimedOut, 504) })
+	for range 8 {
+		w.chat(ask("one/cheap", `,"tradewind":{"fallback":false}`))
+	}
+	w.vendor.play(nil)
+	if a := w.chat(ask("auto", "")).wantOK(); a.header.Get("X-Tradewind-Model") == "one/cheap" {
+		t.Error("an ejected arm was chosen although others may serve")
+	}
+}
