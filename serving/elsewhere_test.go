@@ -59,42 +59,7 @@ func TestNobodyChoosesWhereWeConnect(t *testing.T) {
 	paths := []string{"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 	served := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		address := rapid.SampledFrom([]string{attacker.URL, attacker.URL + "/v1", strings.TrimPrefix(attacker.URL, "http://"), "http://169.254.169.254/latest"}).Draw(rt, "address")
-		body := map[string]any{"model": "one/cheap", "messages": []any{map[string]any{"role": "user", "content": "hi"}}, "max_tokens": 5, "prompt": "hi", "input": "hi"}
-		for range rapid.IntRange(0, 3).Draw(rt, "fields") {
-			var v any = address
-			for range rapid.IntRange(0, 4).Draw(rt, "depth") {
-				if rapid.Bool().Draw(rt, "list") {
-					v = []any{v}
-				} else {
-					v = map[string]any{rapid.SampledFrom(redirecting).Draw(rt, "inner"): v}
-				}
-			}
-			at := body
-			switch rapid.IntRange(0, 3).Draw(rt, "where") {
-			case 1:
-				at = body["messages"].([]any)[0].(map[string]any)
-			case 2:
-				at = map[string]any{}
-				body[rapid.SampledFrom([]string{"metadata", "tradewind", "provider", "stream_options", "response_format"}).Draw(rt, "object")] = at
-			}
-			at[rapid.SampledFrom(redirecting).Draw(rt, "name")] = v
-		}
-		if rapid.IntRange(0, 9).Draw(rt, "model") == 0 {
-			body["model"] = rapid.SampledFrom([]string{address, "one/" + address, address + "/cheap", "openai/" + address}).Draw(rt, "model")
-		}
-		text, err := json.Marshal(body)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		path := rapid.SampledFrom(paths).Draw(rt, "path")
-		req := httptest.NewRequest("POST", path+"?"+rapid.SampledFrom(redirecting).Draw(rt, "query")+"="+address, strings.NewReader(string(text)))
-		for range rapid.IntRange(0, 3).Draw(rt, "headers") {
-			req.Header.Set(rapid.SampledFrom(redirectingHeaders).Draw(rt, "header"), address)
-		}
-		if rapid.Bool().Draw(rt, "host") {
-			req.Host = strings.TrimPrefix(address, "http://")
-		}
+		req, text := ledAstray(rt, attacker.URL, paths)
 		if lead.Store(rapid.IntRange(0, 3).Draw(rt, "redirect") == 0); lead.Load() {
 			req.Header.Set("X-Tradewind-Fallback", "false") // a second attempt would wait
 		}
@@ -120,6 +85,47 @@ func TestNobodyChoosesWhereWeConnect(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ledAstray draws a request that names the attacker's address wherever it can, and its body.
+func ledAstray(rt *rapid.T, attacker string, paths []string) (*http.Request, []byte) {
+	address := rapid.SampledFrom([]string{attacker, attacker + "/v1", strings.TrimPrefix(attacker, "http://"), "http://169.254.169.254/latest"}).Draw(rt, "address")
+	body := map[string]any{"model": "one/cheap", "messages": []any{map[string]any{"role": "user", "content": "hi"}}, "max_tokens": 5, "prompt": "hi", "input": "hi"}
+	for range rapid.IntRange(0, 3).Draw(rt, "fields") {
+		var v any = address
+		for range rapid.IntRange(0, 4).Draw(rt, "depth") {
+			if rapid.Bool().Draw(rt, "list") {
+				v = []any{v}
+			} else {
+				v = map[string]any{rapid.SampledFrom(redirecting).Draw(rt, "inner"): v}
+			}
+		}
+		at := body
+		switch rapid.IntRange(0, 3).Draw(rt, "where") {
+		case 1:
+			at = body["messages"].([]any)[0].(map[string]any)
+		case 2:
+			at = map[string]any{}
+			body[rapid.SampledFrom([]string{"metadata", "tradewind", "provider", "stream_options", "response_format"}).Draw(rt, "object")] = at
+		}
+		at[rapid.SampledFrom(redirecting).Draw(rt, "name")] = v
+	}
+	if rapid.IntRange(0, 9).Draw(rt, "model") == 0 {
+		body["model"] = rapid.SampledFrom([]string{address, "one/" + address, address + "/cheap", "openai/" + address}).Draw(rt, "model")
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	path := rapid.SampledFrom(paths).Draw(rt, "path")
+	req := httptest.NewRequest("POST", path+"?"+rapid.SampledFrom(redirecting).Draw(rt, "query")+"="+address, strings.NewReader(string(text)))
+	for range rapid.IntRange(0, 3).Draw(rt, "headers") {
+		req.Header.Set(rapid.SampledFrom(redirectingHeaders).Draw(rt, "header"), address)
+	}
+	if rapid.Bool().Draw(rt, "host") {
+		req.Host = strings.TrimPrefix(address, "http://")
+	}
+	return req, text
 }
 
 // BenchmarkClientGone is how soon a vendor learns that a client has gone, mid-stream and after large bodies, over real sockets: P9
