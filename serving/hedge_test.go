@@ -27,14 +27,14 @@ type paced struct {
 	// wait is the time to the first event of a call, and fail its error.
 	wait func(arm catalog.ArmID) time.Duration
 	fail func(arm catalog.ArmID) error
-	// begun and ended are told of every call.
-	begun, ended func(arm catalog.ArmID)
+	// begun is told of every call, and what it gives of its end.
+	begun func(ctx context.Context, arm catalog.ArmID) (ended func())
 }
 
 func (p *paced) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
-	arm := r.Arm.ID
+	arm, ended := r.Arm.ID, func() {}
 	if p.begun != nil {
-		p.begun(arm)
+		ended = p.begun(ctx, arm)
 	}
 	s, err := p.vendor.Stream(ctx, r)
 	select {
@@ -46,21 +46,24 @@ func (p *paced) Stream(ctx context.Context, r *upstream.Request) (upstream.Strea
 		}
 	}
 	if err != nil {
-		p.over(arm)
+		ended()
 		return nil, err
 	}
-	return &pacedStream{s, sync.OnceFunc(func() { p.over(arm) })}, nil
-}
-
-func (p *paced) over(arm catalog.ArmID) {
-	if p.ended != nil {
-		p.ended(arm)
-	}
+	return &pacedStream{s, sync.OnceFunc(ended)}, nil
 }
 
 type pacedStream struct {
 	upstream.Stream
 	over func()
+}
+
+// Next ends the call with its last event: the books are closed before the stream is.
+func (s *pacedStream) Next() (upstream.Event, error) {
+	e, err := s.Stream.Next()
+	if err != nil {
+		s.over()
+	}
+	return e, err
 }
 
 func (s *pacedStream) Close() error {
@@ -228,27 +231,36 @@ func unreliable(c *chance) *paced {
 	}
 }
 
+type call struct {
+	ctx context.Context
+	arm catalog.ArmID
+}
+
 func (p *paced) watch(t *testing.T, held func() catalog.Nanodollars) {
-	bounds, running := map[catalog.ArmID]catalog.Nanodollars{}, map[catalog.ArmID]int{}
+	bounds, running := map[catalog.ArmID]catalog.Nanodollars{}, map[*call]bool{}
 	for _, a := range threeArms() {
 		bounds[a.ID] = boundOf(t, string(a.ID))
 	}
-	p.begun = func(arm catalog.ArmID) {
+	p.begun = func(ctx context.Context, arm catalog.ArmID) func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		running[arm]++
+		c := &call{ctx, arm}
+		running[c] = true
+		h := held()
 		var most catalog.Nanodollars
-		for id, n := range running {
-			most += catalog.Nanodollars(n) * bounds[id]
+		for c := range running {
+			if c.ctx.Err() == nil { // one that was cancelled is over, whether its goroutine has run since or not
+				most += bounds[c.arm]
+			}
 		}
-		if h := held(); h < most {
+		if h < most {
 			t.Errorf("%s are held while calls for %s are under way", h, most)
 		}
-	}
-	p.ended = func(arm catalog.ArmID) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		running[arm]--
+		return func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			delete(running, c)
+		}
 	}
 }
 

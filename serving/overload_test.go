@@ -32,14 +32,16 @@ const places = 64
 func crowded(t testing.TB, bound int) *world {
 	var mu sync.Mutex
 	running := 0
-	count := func(n int) func(catalog.ArmID) {
-		return func(catalog.ArmID) {
-			mu.Lock()
-			defer mu.Unlock()
-			running += n
-		}
+	count := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		running += n
 	}
-	p := &paced{begun: count(1), ended: count(-1), wait: func(catalog.ArmID) time.Duration {
+	begun := func(context.Context, catalog.ArmID) func() {
+		count(1)
+		return func() { count(-1) }
+	}
+	p := &paced{begun: begun, wait: func(catalog.ArmID) time.Duration {
 		mu.Lock()
 		defer mu.Unlock()
 		return time.Second * time.Duration(max(running, places)) / places
