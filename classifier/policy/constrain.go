@@ -46,7 +46,8 @@ func finite(xs []float64) bool {
 
 // Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard, priors. It keeps the
 // filters that stand there already. Running it twice changes nothing. An arm without a price is not compared by cost with one
-// that has it: where cost counts, it serves only if there is no such other.
+// that has it: where cost counts, it serves only if there was no such other before caps, floor and guard. To look at those that
+// are left after them would let in by a stricter constraint what a looser one refuses.
 //
 // A pin overrides forecasts, not money: the pinned arm passes the latency cap, the floor and the guard, which are
 // guesses about an arm that somebody named, but not the cost cap, which is a bound. Everything else is NotAllowed.
@@ -56,9 +57,9 @@ func Constrain(c *Case) {
 	c.FloorReference = false
 	comparable := false
 	for i := range c.Candidates {
-		switch c.Candidates[i].Filter {
-		case Eligible, QualityFloor, Guarded: // what follows may have run before
-			comparable = comparable || c.hardFilter(i, true) == Eligible
+		switch a := &c.Candidates[i]; a.Filter {
+		case Eligible, MaxCost, MaxLatency, QualityFloor, Guarded: // Constrain may have run before
+			comparable = comparable || a.Priced
 		}
 	}
 	for i := range c.Candidates {
@@ -79,7 +80,7 @@ func Constrain(c *Case) {
 	c.holdBackPriors()
 }
 
-// hardFilter applies what does not rest on an estimate of quality. Comparable says that arms are left which cost can compare.
+// hardFilter applies what does not rest on an estimate of quality. Comparable says that there are arms which cost can compare.
 func (c *Case) hardFilter(i int, comparable bool) Filter {
 	a := &c.Candidates[i]
 	pinned := c.Pinned == i

@@ -57,7 +57,7 @@ func TestLaws(t *testing.T) {
 }
 
 // stricterAdmitsNobody: whom a cap or the floor has refused, a lower cap, a higher floor or a tighter guard refuses too. What was
-// refused by the floor may come back as its reference alone, what has no price once nothing that has one is left, and a guard that gets tighter may let a more available arm pass
+// refused by the floor may come back as its reference alone, and a guard that gets tighter may let a more available arm pass
 // where availability comes first.
 func stricterAdmitsNobody(decide decider, c *Case, rng *rand.Rand) error {
 	loose, strict := c.clone(), c.clone()
@@ -81,10 +81,6 @@ func stricterAdmitsNobody(decide decider, c *Case, rng *rand.Rand) error {
 	for i := range c.Candidates {
 		switch was := loose.Candidates[i].Filter; was {
 		case Eligible, Guarded:
-		case Unpriced: // no cap has refused it, but another that has a price
-			if strict.Candidates[i].Filter == Eligible && strict.MaxCostUSD > 0 {
-				return fmt.Errorf("arm %d has no price, and a cap admits it", i)
-			}
 		default:
 			if strict.Candidates[i].Filter == Eligible && !strict.FloorReference {
 				return fmt.Errorf("arm %d was refused by %s, and a stricter case admits it", i, was)
