@@ -44,9 +44,7 @@ func TestConstrain(t *testing.T) {
 		{"those that have a price cannot serve", func(c *Case) {
 			c.Candidates[0].Priced, c.Candidates[1].Filter, c.Candidates[2].Filter, c.Lambda = false, NoTools, Budget, 1
 		}, []Filter{ok, NoTools, Budget}, false},
-		{"those that have a price are too slow", func(c *Case) {
-			c.Candidates[1].Priced, c.Lambda, c.MaxLatencyMS = false, 1, 200
-		}, []Filter{MaxLatency, Unpriced, MaxLatency}, false},
+		{"those that have a price are too slow", func(c *Case) { c.Candidates[1].Priced, c.Lambda, c.MaxLatencyMS = false, 1, 200 }, []Filter{MaxLatency, Unpriced, MaxLatency}, false},
 		{"unpriced under a cap", func(c *Case) { c.Candidates[0].Priced = false; c.MaxCostUSD = 9 }, []Filter{Unpriced, ok, ok}, false},
 		{"cost cap is on the worst case", func(c *Case) { c.MaxCostUSD = 0.25 }, []Filter{ok, ok, MaxCost}, false},
 		{"latency cap lets the unknown pass", func(c *Case) { c.MaxLatencyMS = 200 }, []Filter{MaxLatency, ok, MaxLatency}, false},
