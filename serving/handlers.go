@@ -140,10 +140,6 @@ func (g *Gateway) notFound(c *gin.Context) {
 	g.fail(c, err)
 }
 
-// unwrittenFor is how long a process that could not journal a decision says that it is not ready. Then it asks for traffic again,
-// because only a request can show that the disk is well.
-const unwrittenFor = 5 * time.Second
-
 // pathEdits is how far a path may be from the one that was meant.
 const pathEdits = 3
 
@@ -166,6 +162,10 @@ func (g *Gateway) nearPath(path string) string {
 	}
 	return best
 }
+
+// unwrittenFor is how long a process that could not journal a decision says that it is not ready. Then it asks for traffic again,
+// because only a request can show that the disk is well.
+const unwrittenFor = 5 * time.Second
 
 func (g *Gateway) ready(c *gin.Context) {
 	switch at := g.unwritten.Load(); {

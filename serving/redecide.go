@@ -25,18 +25,13 @@ type Change struct {
 }
 
 func (c *Change) validate() error {
-	wrong := func(param, text string) error {
-		e := openai.NewError(openai.InvalidRequest, "%s", text)
-		e.Param = param
-		return e
-	}
 	switch {
 	case c.Strategy != "" && !c.Strategy.Known():
-		return wrong("strategy", "strategy must be one of cost, latency, balanced, availability, quality")
+		return openai.BadParam("strategy", "must be one of cost, latency, balanced, availability, quality")
 	case c.Weights != nil && !c.Weights.valid():
-		return wrong("weights", "weights are those of quality (more than 0) and cost, or that of latency or availability alone")
+		return openai.BadParam("weights", "are those of quality (more than 0) and cost, or that of latency or availability alone")
 	case c.Weights != nil && c.Strategy != "":
-		return wrong("", "a strategy sets the weights: give one of the two")
+		return openai.NewError(openai.InvalidRequest, "a strategy sets the weights: give one of the two")
 	}
 	return nil
 }

@@ -174,13 +174,7 @@ func summary(b *journal.Batch) Prepared {
 // Opening is what every owner had spent when the journal was opened: the checkpoint, and the rounds behind it, those among
 // them that a crash cut off at their hold.
 func Opening(c *ledger.Checkpoint, j *journal.Journal) (ledger.Sums, error) {
-	sums := c.Sums()
-	err := j.Replay(func(b journal.Batch) error {
-		if b.Through > c.Through() {
-			book(&sums, bookings(b.Rounds))
-		}
-		return nil
-	})
+	sums, err := behind(c, j.Replay)
 	if err != nil {
 		return ledger.Sums{}, fmt.Errorf("serving: rebuilding the ledger: %w", err)
 	}
@@ -195,7 +189,7 @@ func Spent(checkpoint, dir string) (ledger.Sums, error) {
 		if err != nil {
 			return ledger.Sums{}, err
 		}
-		sums, err := behind(before, dir)
+		sums, err := behind(before, func(fn func(journal.Batch) error) error { return journal.Peek(dir, fn) })
 		after, again := ledger.OpenCheckpoint(nil, checkpoint)
 		if again != nil {
 			return ledger.Sums{}, again
@@ -210,23 +204,16 @@ func Spent(checkpoint, dir string) (ledger.Sums, error) {
 // spentTries is how often Spent begins anew where segments are sealed under its hands.
 const spentTries = 10
 
-// behind adds the rounds of a journal's folder that a checkpoint does not know.
-func behind(c *ledger.Checkpoint, dir string) (ledger.Sums, error) {
+// behind adds to a checkpoint's sums the rounds of a journal that it does not know.
+func behind(c *ledger.Checkpoint, replay func(func(journal.Batch) error) error) (ledger.Sums, error) {
 	sums := c.Sums()
-	firsts, err := journal.Segments(dir)
-	if err != nil {
-		return sums, err
-	}
-	for _, path := range firsts {
-		b, err := journal.ReadClosed(path)
-		if err != nil {
-			return sums, err
-		}
+	err := replay(func(b journal.Batch) error {
 		if b.Through > c.Through() {
 			book(&sums, bookings(b.Rounds))
 		}
-	}
-	return sums, nil
+		return nil
+	})
+	return sums, err
 }
 
 // Booking is what rounds cost whoever asked for them: some that follow each other and ended on one day.

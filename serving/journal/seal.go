@@ -68,19 +68,6 @@ func (c Closed) Read() (Batch, error) {
 	return b, err
 }
 
-// Segments are the files of a folder's segments, the oldest first. A folder that is missing has none.
-func Segments(dir string) ([]string, error) {
-	firsts, err := frame.List(disk.OS{}, dir, suffix)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	paths := make([]string, len(firsts))
-	for i, first := range firsts {
-		paths[i] = frame.Path(dir, first, suffix)
-	}
-	return paths, nil
-}
-
 // ReadClosed reads a closed segment where no journal is open, such as in a process that seals for another. Of the segment that
 // another process writes it reads what is written.
 func ReadClosed(path string) (Batch, error) {
@@ -151,6 +138,25 @@ func (j *Journal) Replay(replay func(Batch) error) error {
 		}
 		if err != nil {
 			return fmt.Errorf("journal: replaying %s: %w", seg.path, err)
+		}
+	}
+	return nil
+}
+
+// Peek hands out what a folder holds, the oldest first, as Replay does, where another process may have the journal open. A folder
+// that is missing holds nothing; a segment that is deleted meanwhile is fs.ErrNotExist.
+func Peek(dir string, replay func(Batch) error) error {
+	firsts, err := frame.List(disk.OS{}, dir, suffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	for _, first := range firsts {
+		b, err := ReadClosed(frame.Path(dir, first, suffix))
+		if err == nil {
+			err = replay(b)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -156,9 +156,12 @@ func (p *Pool) degrade(a *state, group []*catalog.Arm, failing bool) {
 
 // tell tells of a change of the arm's place since it was last told of. e is what happened, nil where nothing failed.
 func (p *Pool) tell(arm catalog.ArmID, a *state, e *Error) {
+	if p.o.Notify == nil || a.until.Load() == 0 && State(a.told.Load()) == Healthy { // as nearly always
+		return
+	}
 	now := p.o.Now()
 	s := a.state(now)
-	if p.o.Notify == nil || s == HalfOpen || a.told.Load() == int32(s) || a.told.Swap(int32(s)) == int32(s) {
+	if s == HalfOpen || State(a.told.Load()) == s || State(a.told.Swap(int32(s))) == s {
 		return
 	}
 	c := Change{Arm: arm, State: s, Cause: e}
