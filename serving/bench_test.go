@@ -89,6 +89,23 @@ func BenchmarkChat(b *testing.B) {
 	}
 }
 
+// BenchmarkChatCold is the same with nothing of it in the processor's caches, as after a pause in which others have used them.
+// The time is wall_ns/op; that of ns/op includes what empties the caches.
+func BenchmarkChatCold(b *testing.B) {
+	w, body := tenArms(b, "")
+	others := make([]byte, 96<<20)
+	var wall time.Duration
+	for b.Loop() {
+		for i := 0; i < len(others); i += 64 {
+			others[i]++
+		}
+		begun := time.Now()
+		w.send(body)
+		wall += time.Since(begun)
+	}
+	b.ReportMetric(float64(wall.Nanoseconds())/float64(b.N), "wall_ns/op")
+}
+
 // BenchmarkDecision is what a decision takes: features, estimates, rules, the session, and the policy, as the metric has it.
 // "plain" has neither rules nor a session to follow; "operated" has fifty rules, three levels of policies, and a
 // conversation that goes on.
