@@ -200,6 +200,8 @@ func (w *writer) candidate(c *policy.Candidate) {
 	w.someText(`,"filter":`, string(c.Filter))
 	w.someBool(`,"prior":`, c.Prior)
 	w.someBool(`,"sticky":`, c.Sticky)
+	w.someInt(`,"choice":`, int64(c.Choice))
+	w.someInt(`,"turn":`, int64(c.Turn))
 	w.float(`,"quality":`, c.Quality)
 	w.float(`,"quality_err":`, c.QualityErr)
 	w.float(`,"score":`, c.Score)

@@ -189,6 +189,8 @@ func (r *reader) candidate() (c policy.Candidate) {
 	c.Filter = policy.Filter(r.someText(`,"filter":`))
 	c.Prior = r.someBool(`,"prior":`)
 	c.Sticky = r.someBool(`,"sticky":`)
+	c.Choice = int(r.someInt(`,"choice":`))
+	c.Turn = int(r.someInt(`,"turn":`))
 	c.Quality = r.float(`,"quality":`)
 	c.QualityErr = r.float(`,"quality_err":`)
 	c.Score = r.float(`,"score":`)

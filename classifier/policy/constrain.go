@@ -44,7 +44,7 @@ func finite(xs []float64) bool {
 	return true
 }
 
-// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, guard, priors. It keeps the
+// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, turns, guard, priors. It keeps the
 // filters that stand there already. Running it twice changes nothing. An arm without a price is not compared by cost with one
 // that has it: where cost counts, it serves only if there was no such other before caps, floor and guard. To look at those that
 // are left after them would let in by a stricter constraint what a looser one refuses.
@@ -58,7 +58,7 @@ func Constrain(c *Case) {
 	comparable := false
 	for i := range c.Candidates {
 		switch a := &c.Candidates[i]; a.Filter {
-		case Eligible, MaxCost, MaxLatency, QualityFloor, Guarded: // Constrain may have run before
+		case Eligible, MaxCost, MaxLatency, QualityFloor, Ordered, Guarded: // Constrain may have run before
 			comparable = comparable || a.Priced
 		}
 	}
@@ -75,9 +75,46 @@ func Constrain(c *Case) {
 			a.Filter = QualityFloor
 		}
 	}
+	c.takeTurns()
 	c.guard()
 	c.restoreReference()
 	c.holdBackPriors()
+}
+
+// takeTurns leaves of each choice the arms whose turn comes first. It comes before the guard, so that an order among
+// providers of one model is kept whatever they ask, and after what may rule a provider out, so that the next one comes forward.
+// Where priors are held back, a provider that nobody measured comes after those of the choice that somebody has.
+func (c *Case) takeTurns() {
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		if a.Choice == 0 || a.Filter != Eligible {
+			continue
+		}
+		for j := range c.Candidates {
+			if b := &c.Candidates[j]; b.Choice == a.Choice && b.Filter == Eligible && c.before(b, a) {
+				a.Filter = Ordered
+				break
+			}
+		}
+	}
+}
+
+// before reports whether the turn of a comes before that of b.
+func (c *Case) before(a, b *Candidate) bool {
+	if c.MeasuredFirst && a.Prior != b.Prior {
+		return b.Prior
+	}
+	return a.Turn < b.Turn
+}
+
+// front is the candidate that takes its turn in the place of candidate i: i itself unless that stands behind another.
+func (c *Case) front(i int) int {
+	for j := range c.Candidates {
+		if c.Candidates[i].Filter == Ordered && c.Candidates[j].Filter == Eligible && c.Candidates[j].Choice == c.Candidates[i].Choice {
+			return j
+		}
+	}
+	return i
 }
 
 // hardFilter applies what does not rest on an estimate of quality. Comparable says that there are arms which cost can compare.
@@ -122,30 +159,36 @@ func (c *Case) holdBackPriors() {
 }
 
 // guard filters the arms whose gap to the fallback is not proven well enough. It stands aside where the fallback may
-// not serve: there is nothing safer to send the request to, and an outage is not a guarantee. Where availability comes
-// first it holds an arm back only for one that is as available.
+// not serve: there is nothing safer to send the request to, and an outage is not a guarantee. Where the request puts another
+// provider of the fallback before it, that one is what the others are held against. Where availability comes first it holds an
+// arm back only for one that is as available.
 func (c *Case) guard() {
-	if !c.Guard.On || c.Fallback < 0 || c.Candidates[c.Fallback].Filter != Eligible {
+	if !c.Guard.On || c.Fallback < 0 {
 		return
 	}
-	most := c.Candidates[c.Fallback].Availability
+	safe := c.front(c.Fallback)
+	if c.Candidates[safe].Filter != Eligible {
+		return
+	}
+	most := c.Candidates[safe].Availability
 	for i := range c.Candidates {
-		if a := &c.Candidates[i]; a.Filter == Eligible && c.admitted(i) {
+		if a := &c.Candidates[i]; a.Filter == Eligible && c.admitted(i, safe) {
 			most = max(most, a.Availability)
 		}
 	}
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
-		if a.Filter == Eligible && !c.admitted(i) && !(c.AvailabilityFirst && a.Availability > most) {
+		if a.Filter == Eligible && !c.admitted(i, safe) && !(c.AvailabilityFirst && a.Availability > most) {
 			a.Filter = Guarded
 		}
 	}
 }
 
-// admitted reports whether the guard lets an arm serve beside the fallback.
-func (c *Case) admitted(i int) bool {
-	a, fallback := &c.Candidates[i], &c.Candidates[c.Fallback]
-	if i == c.Fallback {
+// admitted reports whether the guard lets an arm serve beside the safe one, the fallback. Another provider of it that stands
+// in its place has the same gap to it as itself, which is none.
+func (c *Case) admitted(i, safe int) bool {
+	a, fallback := &c.Candidates[i], &c.Candidates[safe]
+	if i == safe {
 		return true
 	}
 	// The conversion keeps the compiler from fusing the two steps, which would round differently elsewhere.

@@ -80,6 +80,8 @@ const (
 	NoPDF            Filter = "no_pdf"
 	NoReasoning      Filter = "no_reasoning"
 	ParamUnsupported Filter = "param_unsupported"
+	Quantized        Filter = "quantization"
+	DataPolicy       Filter = "data_policy"
 	MaxCost          Filter = "max_cost"
 	MaxLatency       Filter = "max_latency"
 	QualityFloor     Filter = "quality_floor"
@@ -90,6 +92,9 @@ const (
 	RateLimited      Filter = "rate_limited"
 	Retired          Filter = "retired"
 	Dialect          Filter = "dialect"
+	// Ordered is an arm that is not drawn because the request puts another provider of the same choice before it. It stands
+	// in where that one fails.
+	Ordered Filter = "order"
 )
 
 // Candidate is one arm in a case: its estimates, its price for this request and its live state.
@@ -100,6 +105,10 @@ type Candidate struct {
 	Prior bool `json:"prior,omitempty"`
 	// Sticky says that the conversation is with this arm; at most one candidate is.
 	Sticky bool `json:"sticky,omitempty"`
+	// Choice, where it is not 0, is what the candidates have in common that are one choice to whoever asks, such as one model
+	// at several providers. Of those only the ones of the lowest Turn may be drawn.
+	Choice int `json:"choice,omitempty"`
+	Turn   int `json:"turn,omitempty"`
 
 	Quality    float64 `json:"quality"`
 	QualityErr float64 `json:"quality_err"`

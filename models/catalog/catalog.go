@@ -108,6 +108,10 @@ type Arm struct {
 	// client. The same LLM with another effort is another arm: it answers, costs and is learned about otherwise.
 	Effort string `json:",omitempty"`
 	Tier   Tier
+	// Quantization is what the provider has rounded the weights to, one of Quantizations; empty where nobody told.
+	Quantization string `json:",omitempty"`
+	// Data is what the provider is declared to do with what it is sent.
+	Data   DataPolicy `json:",omitempty"`
 	Prices Prices
 	// Simulated marks an arm whose answers are made up by this program.
 	Simulated  bool
@@ -135,6 +139,23 @@ func (a *Arm) WithEffort(effort string) Arm {
 
 // Efforts are the reasoning efforts that providers know, from the least to the most.
 func Efforts() []string { return []string{"none", "minimal", "low", "medium", "high", "xhigh"} }
+
+// Quantizations are the forms that weights are served in, from the fewest bits to the most.
+func Quantizations() []string {
+	return []string{"int4", "fp4", "fp6", "int8", "fp8", "fp16", "bf16", "fp32"}
+}
+
+// DataPolicy is what a provider promises of what it is sent. What nobody has declared counts as not promised.
+type DataPolicy uint8
+
+// The promises. Who keeps nothing collects nothing either, so that ZeroRetention comes with NoCollection.
+const (
+	NoCollection  DataPolicy = 1
+	ZeroRetention DataPolicy = 1<<1 | NoCollection
+)
+
+// Has reports whether all that is asked for is promised.
+func (p DataPolicy) Has(asked DataPolicy) bool { return p&asked == asked }
 
 // StaleDays is the age beyond which a price should be checked before anything rests on it.
 const StaleDays = 60

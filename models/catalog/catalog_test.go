@@ -142,13 +142,13 @@ func parse(arms ...string) (*Catalog, error) {
 
 func TestParse(t *testing.T) {
 	c, err := parse(`{"id":"p/free","in":"0","out":"0","free":true}`,
-		`{"id":"p/a/b:1","in":"0.1","out":"0.4","context":1000,"max_output":10,"can":["tools","reasoning"],"base":"x/y","as_of":"2026-01-31","disputed":{"out":{"a":"0.4","b":"0.5"}}}`,
+		`{"id":"p/a/b:1","in":"0.1","out":"0.4","context":1000,"max_output":10,"can":["tools","reasoning"],"base":"x/y","quantization":"fp8","as_of":"2026-01-31","disputed":{"out":{"a":"0.4","b":"0.5"}}}`,
 		`{"id":"p/unpriced","tier":"large","deprecated":true}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Arm{
-		{ID: "p/a/b:1", BaseModel: "x/y", ContextTokens: 1000, MaxOutputTokens: 10, Capabilities: Tools | Reasoning, Tier: TierSmall, Disputed: true,
+		{ID: "p/a/b:1", BaseModel: "x/y", ContextTokens: 1000, MaxOutputTokens: 10, Capabilities: Tools | Reasoning, Tier: TierSmall, Disputed: true, Quantization: "fp8",
 			AsOf: "2026-01-31", Prices: Flat(100_000, 400_000)},
 		{ID: "p/free", Prices: Prices{Known: true}},
 		{ID: "p/unpriced", Tier: TierLarge, Deprecated: true},
@@ -156,6 +156,7 @@ func TestParse(t *testing.T) {
 	if got := c.Arms(); !slices.Equal(got, want) {
 		t.Errorf("Arms() = %+v\nwant %+v", got, want)
 	}
+	comesBack(t, c)
 	if got := want[0].Capabilities.String(); got != "tools,reasoning" {
 		t.Errorf("capabilities are %q", got)
 	}
@@ -222,6 +223,7 @@ func TestParseRefuses(t *testing.T) {
 		{head + `{"id":"p/x","context":0}]}`, "context of 0"},
 		{head + `{"id":"p/x","can":["fly"]}]}`, `"fly"`},
 		{head + `{"id":"p/x","tier":"huge"}]}`, `"huge"`},
+		{head + `{"id":"p/x","quantization":"unknown"}]}`, `leave out what is unknown`},
 		{head + `{"id":"p/x","as_of":"2026-02-30"}]}`, "not a day"},
 		{head + `{"id":"p/x"},{"id":"p/y"},{"id":"p/x"}]}`, `arm 3 ("p/x"): is there twice`},
 	} {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,15 +23,17 @@ type Entry struct {
 	Free    bool         `json:"free,omitempty"`
 	Steps   []EntryStep  `json:"steps,omitempty"`
 	// Changes are prices that hold from a day on.
-	Changes    []EntryChange `json:"changes,omitempty"`
-	Context    *int          `json:"context,omitempty"`
-	MaxInput   *int          `json:"max_input,omitempty"`
-	MaxOutput  *int          `json:"max_output,omitempty"`
-	Can        []string      `json:"can,omitempty"`
-	Cannot     []string      `json:"cannot,omitempty"`
-	Base       string        `json:"base,omitempty"`
-	Tier       Tier          `json:"tier,omitempty"`
-	Deprecated bool          `json:"deprecated,omitempty"`
+	Changes   []EntryChange `json:"changes,omitempty"`
+	Context   *int          `json:"context,omitempty"`
+	MaxInput  *int          `json:"max_input,omitempty"`
+	MaxOutput *int          `json:"max_output,omitempty"`
+	Can       []string      `json:"can,omitempty"`
+	Cannot    []string      `json:"cannot,omitempty"`
+	Base      string        `json:"base,omitempty"`
+	// Quantization is one of Quantizations.
+	Quantization string `json:"quantization,omitempty"`
+	Tier         Tier   `json:"tier,omitempty"`
+	Deprecated   bool   `json:"deprecated,omitempty"`
 	// Released and Ends are the days on which the model came out and on which its provider ends it.
 	Released string   `json:"released,omitempty"`
 	Ends     string   `json:"ends,omitempty"`
@@ -112,7 +115,7 @@ type Change struct {
 // Arm reads the entry and checks it: an unknown capability, a price of 0 that is not meant, one price without the other
 // and a date that is none are errors.
 func (e *Entry) Arm() (Arm, Evidence, error) {
-	a := Arm{ID: ArmID(e.ID), BaseModel: e.Base, Deprecated: e.Deprecated, AsOf: e.AsOf, Tier: e.Tier, Disputed: len(e.Disputed) > 0}
+	a := Arm{ID: ArmID(e.ID), BaseModel: e.Base, Deprecated: e.Deprecated, AsOf: e.AsOf, Tier: e.Tier, Disputed: len(e.Disputed) > 0, Quantization: e.Quantization}
 	v := Evidence{Sources: e.Sources, Disputed: e.Disputed, Released: e.Released, Ends: e.Ends}
 	if err := a.ID.Validate(); err != nil {
 		return Arm{}, v, err
@@ -124,10 +127,7 @@ func (e *Entry) Arm() (Arm, Evidence, error) {
 	default:
 		return Arm{}, v, fmt.Errorf("mode %.40q is none of chat, completion, embedding", e.Mode)
 	}
-	if err := e.bounded(); err != nil {
-		return Arm{}, v, err
-	}
-	if err := e.days(); err != nil {
+	if err := cmp.Or(e.bounded(), e.days()); err != nil {
 		return Arm{}, v, err
 	}
 	for _, limit := range [...]struct {
@@ -165,7 +165,7 @@ func (e *Entry) Arm() (Arm, Evidence, error) {
 	return a, v, nil
 }
 
-// bounded refuses an entry that would take more memory than any arm needs.
+// bounded refuses an entry that would take more memory than any arm needs, and a word that is none of a few.
 func (e *Entry) bounded() error {
 	names := len(e.Can) + len(e.Cannot) + len(e.Sources) + len(e.Disputed) + len(e.Steps) + len(e.Changes)
 	for _, bySource := range e.Disputed {
@@ -173,6 +173,9 @@ func (e *Entry) bounded() error {
 	}
 	if len(e.Base) > IDBytesMax || names > NamesMax {
 		return errors.New("has more text than an entry may")
+	}
+	if q := e.Quantization; q != "" && !slices.Contains(Quantizations(), q) {
+		return fmt.Errorf("quantization %.40q is none of %s; leave out what is unknown", q, strings.Join(Quantizations(), ", "))
 	}
 	return nil
 }

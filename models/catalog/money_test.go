@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -202,6 +203,29 @@ func TestBoundCoversEveryUsageWithinIt(t *testing.T) {
 		}
 		if cost, err := p.Cost(u); err != nil || cost > bound {
 			t.Fatalf("%+v costs %d, %v, above the bound %d", u, cost, err, bound)
+		}
+	})
+}
+
+// TestListed: what is listed is a price that the call may have, and never less than the one that it has.
+func TestListed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPrices(t)
+		most := rapid.Int64Range(0, 2000).Draw(t, "inputs")
+		input, output := p.Listed(most)
+		at := p.At(Usage{Input: rapid.Int64Range(0, most).Draw(t, "sent")})
+		if input < at.Input || output < at.Output || output < at.Reasoning {
+			t.Fatalf("listed at %d and %d, and asked %+v", input, output, at)
+		}
+		reached := []*Rates{&p.Rates}
+		for i := range p.Steps {
+			if s := &p.Steps[i]; s.Above > 0 && s.Above < most {
+				reached = append(reached, &s.Rates)
+			}
+		}
+		if !slices.ContainsFunc(reached, func(r *Rates) bool { return r.Input == input }) ||
+			!slices.ContainsFunc(reached, func(r *Rates) bool { return max(r.Output, r.Reasoning) == output }) {
+			t.Fatalf("listed at %d and %d, which no step within %d tokens asks", input, output, most)
 		}
 	})
 }

@@ -184,7 +184,7 @@ func (c *Catalog) Entry(id ArmID) *Entry {
 	}
 	v := c.evidence[id]
 	e := &Entry{
-		ID: string(id), Mode: a.Mode, Base: a.BaseModel, Deprecated: a.Deprecated, AsOf: a.AsOf, Can: a.Capabilities.Names(), Cannot: v.Cannot.Names(),
+		ID: string(id), Mode: a.Mode, Base: a.BaseModel, Deprecated: a.Deprecated, AsOf: a.AsOf, Quantization: a.Quantization, Can: a.Capabilities.Names(), Cannot: v.Cannot.Names(),
 		Released: v.Released, Ends: v.Ends, Sources: v.Sources, Disputed: v.Disputed,
 		Context: known(a.ContextTokens), MaxInput: known(a.MaxInputTokens), MaxOutput: known(a.MaxOutputTokens),
 	}

@@ -237,6 +237,18 @@ func (p *Prices) Bound(m Most) (Nanodollars, error) {
 	return most.Cost(Usage{Input: m.Inputs, Output: int64(total)})
 }
 
+// Listed are the prices of a token of text in and out at the dearest step that so many tokens of input may reach, which is
+// what a cap on prices is held against. It leaves out what caches, audio and images cost beside.
+func (p *Prices) Listed(inputs int64) (input, output Picodollars) {
+	input, output = p.Input, max(p.Output, p.Reasoning)
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.Above > 0 && inputs > s.Above {
+			input, output = max(input, s.Input), max(output, s.Output, s.Reasoning)
+		}
+	}
+	return input, output
+}
+
 func (r *Rates) dearest(audio bool) (input, output Picodollars) {
 	input = max(r.Input, r.CacheRead, r.CacheWrite, r.CacheWrite1h, r.ImageInput)
 	if audio {
