@@ -96,8 +96,10 @@ type Request struct {
 	body    []byte
 	members []member
 	store   [24]member
-	// strategy is what OpenRouter's provider.sort asked for, the lowest precedence that a request has.
+	// strategy is what OpenRouter's provider.sort asked for, the lowest precedence that a request has, and throughput says that
+	// it was for tokens per second.
 	strategy     Strategy
+	throughput   bool
 	sessions     sessions
 	includeUsage span
 	bytesOfText  int64
@@ -475,6 +477,18 @@ func (r *Request) Strategy() Strategy {
 		}
 	}
 	return StrategyNone
+}
+
+// Throughput says that the strategy, latency, is asked for the sake of tokens per second: of a stream that is the time to its
+// end and not to its beginning.
+func (r *Request) Throughput() bool {
+	switch {
+	case r.Tradewind.Strategy != StrategyNone:
+		return false
+	case r.Target.Strategy != StrategyNone:
+		return r.Target.Throughput
+	}
+	return r.throughput
 }
 
 // Estimates of what InputBound cannot know from bytes.

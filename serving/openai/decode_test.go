@@ -193,9 +193,6 @@ var refusals = []struct {
 	{`{"model":"auto",` + messages + `,"tradewind":{"allow":["a",""]}}`, "tradewind.allow[1]", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"tradewind":{"tags":{"a":1}}}`, "tradewind.tags.a", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"tradewind":7}`, "tradewind", InvalidRequest},
-	{`{"model":"auto",` + messages + `,"provider":{"order":["a"]}}`, "provider.order", UnsupportedRoutingField},
-	{`{"model":"auto",` + messages + `,"provider":{"max_price":{}}}`, "provider.max_price", UnsupportedRoutingField},
-	{`{"model":"auto",` + messages + `,"provider":{"data_collection":"deny"}}`, "provider.data_collection", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"plugins":[{"id":"web"}]}`, "plugins", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"plugins":[{"id":"auto-router","max_price":1}]}`, "plugins.max_price", UnsupportedRoutingField},
 	{`{"model":"auto",` + messages + `,"plugins":[{"cost_quality_tradeoff":3}]}`, "plugins", UnsupportedRoutingField},
@@ -205,7 +202,6 @@ var refusals = []struct {
 	{`{"model":"auto",` + messages + `,"plugins":["auto-router"]}`, "plugins", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"plugins":{}}`, "plugins", InvalidRequest},
 	{`{"model":"auto",` + messages + `,"route":"x"}`, "route", UnsupportedRoutingField},
-	{`{"model":"auto",` + messages + `,"num_retries":3}`, "num_retries", UnsupportedRoutingField},
 }
 
 func TestDecodeRefuses(t *testing.T) {
@@ -396,6 +392,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"model":"auto",` + messages + `,"tools":[],"x":{"a":[1,-0.5e+7,"\ud83d\ude00",null,true]}}`))
 	f.Add([]byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"\u00e9"}]}],"mod\u0065l":"a\/b","max_tokens":7,"stream":true}`))
 	f.Add([]byte(`{"model":"auto:cost",` + messages + `,"tradewind":{"quality_floor":{"reference":"a","epsilon":0},"allow":["*"]},"stream_options":{"include_usage":null}}`))
+	f.Add([]byte(`{"model":"a/b:nitro",` + messages + `,"provider":{"order":["a"],"only":["a","b"],"ignore":["c"],"allow_fallbacks":false,"sort":"throughput","quantizations":["fp8"]},"num_retries":2}`))
+	f.Add([]byte(`{"model":"auto",` + messages + `,"provider":{"data_collection":"deny","zdr":true,"max_price":{"prompt":1,"completion":"2.5e-1","request":0.01},"preferred_max_latency":{"p50":1,"p99":9},"preferred_min_throughput":30}}`))
+	f.Add([]byte(`{"model":"auto",` + messages + `,"providerOptions":{"gateway":{"order":["b"],"only":["b"],"sort":"tps"}},"fallbacks":["m"],"disable_fallbacks":true}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if len(body) > 1<<16 {
 			return
@@ -420,6 +419,11 @@ func FuzzDecode(f *testing.F) {
 		}
 		if string(got["model"]) != `"vendor-model"` {
 			t.Fatalf("model sent: %s", got["model"])
+		}
+		for name := range got {
+			if IsRouting(name) {
+				t.Fatalf("%s was handed on", name)
+			}
 		}
 		if g, w := without(got, ours...), without(want, ours...); !reflect.DeepEqual(g, w) {
 			t.Fatalf("other fields: got %v, want %v", g, w)

@@ -35,8 +35,10 @@ type Target struct {
 	// Auto says that the router chooses. Group is the configured group it chooses in, or "".
 	Auto  bool
 	Group string
-	// Strategy is the suffix of an auto name, or the strategy that OpenRouter's :floor and :nitro stand for.
-	Strategy Strategy
+	// Strategy is the suffix of an auto name, or the strategy that OpenRouter's :floor and :nitro stand for. Throughput says
+	// that it was :nitro.
+	Strategy   Strategy
+	Throughput bool
 	// Name is a concrete model as sent. It is looked up first as it stands ("llama3:8b", "…-v1:0"); only where that
 	// fails and Base is set is Base looked up, under Strategy.
 	Name string
@@ -55,6 +57,7 @@ func ParseModel(model string) Target {
 		if t.Strategy = suffixStrategy(suffix); t.Strategy == StrategyNone {
 			t.Strategy = Strategy(suffix)
 		}
+		t.Throughput = suffix == nitro
 		if t.Strategy.Known() {
 			return t
 		}
@@ -62,16 +65,19 @@ func ParseModel(model string) Target {
 	t := Target{Name: model}
 	if i := strings.LastIndexByte(model, ':'); i > 0 {
 		if t.Strategy = suffixStrategy(model[i+1:]); t.Strategy != StrategyNone {
-			t.Base = model[:i]
+			t.Base, t.Throughput = model[:i], model[i+1:] == nitro
 		}
 	}
 	return t
 }
 
+// nitro is OpenRouter's suffix for the most tokens per second.
+const nitro = "nitro"
+
 // suffixStrategy maps OpenRouter's suffixes.
 func suffixStrategy(suffix string) Strategy {
 	switch suffix {
-	case "nitro":
+	case nitro:
 		return StrategyLatency
 	case "floor":
 		return StrategyCost

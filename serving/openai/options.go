@@ -66,6 +66,10 @@ type Options struct {
 	Explore  Choice
 	Hedge    Choice
 	Explain  Choice
+	// Attempts is the most attempts at the request, 0 where it says nothing.
+	Attempts int
+	// Provider is what it says of providers; nil where it says nothing.
+	Provider *Preferences
 	// Tradeoff is a dial from 0, quality alone, to 10, cost alone; nil where the request does not turn it.
 	Tradeoff *float64
 	// Session is the key that makes a conversation sticky, "" when the client gave none.

@@ -8,7 +8,7 @@ import (
 )
 
 // This file reads the fields about routing: the tradewind object, strictly, and what is supported of OpenRouter's
-// dialect. A constraint that is not supported yet is refused and never dropped.
+// dialect; provider.go has what is about providers. A constraint that is not supported is refused and never dropped.
 
 // tradewindFields are the members of the tradewind object.
 var tradewindFields = []string{
@@ -16,11 +16,8 @@ var tradewindFields = []string{
 	"hedge", "session_id", "tags", "gates", "explain", "policy",
 }
 
-// providerFields are the members of OpenRouter's provider object that are read.
-var providerFields = []string{
-	"only", "ignore", "allow_fallbacks", "sort", "require_parameters", "data_collection", "zdr", "preferred_min_throughput",
-	"preferred_max_latency",
-}
+// retriesMax is the most retries that a request may name; what is made is fewer.
+const retriesMax = 1000
 
 // Longest latency and deadline that a request may name, in milliseconds.
 const millisMax = 24 * 3600 * 1000
@@ -58,6 +55,12 @@ func (r *Request) routing(s *scanner, f field) (err error) {
 		}
 	case fProvider:
 		err = r.provider(s)
+	case fProviderOptions:
+		err = r.providerOptions(s)
+	case fNumRetries:
+		var n int
+		n, err = s.integer(name, 0, retriesMax)
+		o.Attempts = n + 1
 	case fSessionID:
 		r.sessions.body, err = s.text(name, SessionIDMax)
 	case fDisableFallbacks:
@@ -84,61 +87,6 @@ func (r *Request) routing(s *scanner, f field) (err error) {
 		err = unsupported(name)
 	}
 	return err
-}
-
-// provider reads OpenRouter's provider preferences.
-func (r *Request) provider(s *scanner) error {
-	if !s.at('{') {
-		return s.wrong("provider", "an object")
-	}
-	o := &r.Tradewind
-	return s.members(func(key []byte) error {
-		param := fmt.Sprintf("provider.%.64s", key)
-		if s.null() {
-			return nil
-		}
-		switch string(key) {
-		case "only", "ignore":
-			list, err := s.texts(param)
-			for i := range list {
-				list[i] += "/*"
-			}
-			if string(key) == "only" {
-				o.Allow = append(o.Allow, list)
-			} else {
-				o.Deny = append(o.Deny, list...)
-			}
-			return err
-		case "allow_fallbacks":
-			yes, err := s.boolean(param)
-			if !yes && o.Fallback == Unset {
-				o.Fallback = No
-			}
-			return err
-		case "sort":
-			return r.providerSort(s, param)
-		case "require_parameters": // always behaves as true
-			_, err := s.boolean(param)
-			return err
-		case "data_collection":
-			v, err := s.text(param, NameMax)
-			if err == nil && v != "allow" {
-				err = unsupported(param)
-			}
-			return err
-		case "zdr":
-			on, err := s.boolean(param)
-			if on {
-				err = unsupported(param)
-			}
-			return err
-		case "preferred_min_throughput", "preferred_max_latency": // a preference, never a filter
-			return s.skip()
-		}
-		e := NewError(UnsupportedRoutingField, "%s is not supported%s", param, DidYouMean(string(key), providerFields))
-		e.Param = param
-		return e
-	})
 }
 
 // autoRouter is the one plug-in of OpenRouter's that is supported: it is what this program is.
@@ -196,22 +144,6 @@ func parseTradeoff(param, lit string) (*float64, error) {
 		return nil, badParam(param, "must be a number from 0 to %d", tradeoffMax)
 	}
 	return &v, nil
-}
-
-func (r *Request) providerSort(s *scanner, param string) error {
-	v, err := s.text(param, NameMax)
-	if err != nil {
-		return err
-	}
-	switch v {
-	case "price":
-		r.strategy = StrategyCost
-	case "latency", "throughput":
-		r.strategy = StrategyLatency
-	default:
-		return unsupported(param)
-	}
-	return nil
 }
 
 func (r *Request) tradewind(s *scanner) error {
