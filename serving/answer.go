@@ -20,7 +20,7 @@ import (
 
 // dispatch calls the arms of the plan in order until one begins to answer.
 func (r *round) dispatch() (*upstream.Answer, error) {
-	answer, err := r.call(r.plan, r.wire.Tradewind.Timeout, 0, r.hedge())
+	answer, err := r.call(r.plan, r.wire.Tradewind.Timeout, r.wire.Tradewind.Attempts, r.hedge())
 	r.hedged = false // what gates ask for is held apart
 	if err == nil && answer.Hedged() {
 		r.outcome.Reason = datasets.Hedged

@@ -40,6 +40,7 @@ func (r *round) propose() error {
 		return err
 	}
 	revive(c) // among those of the name that the client gave
+	r.line(c)
 	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
 	r.time(c)
@@ -134,11 +135,15 @@ func (r *round) price(c *policy.Case) {
 }
 
 // time fills in how long the request would take at each arm, by the size of its prompt and the forecast one of its answer.
+// Where tokens per second are asked for, arms are compared by the time of an answer of one length.
 func (r *round) time(c *policy.Case) {
 	for i := range c.Candidates {
 		a := &c.Candidates[i]
 		output := min(a.OutputTokens, float64(r.outputMax(&r.router.arms[i])))
 		p50, p90 := r.live.Pool.Forecast(a.Arm, r.wire.Stream, float64(r.context.Tokens), output)
+		if r.wire.Throughput() {
+			p50, _ = r.live.Pool.Forecast(a.Arm, false, float64(r.context.Tokens), throughputTokens)
+		}
 		a.LatencyMS, a.LatencyP90MS = milliseconds(p50.Round(time.Microsecond)), milliseconds(p90.Round(time.Microsecond))
 	}
 }
@@ -159,14 +164,19 @@ func (r *round) outputMax(arm *catalog.Arm) int {
 	return limit
 }
 
+// inputs is the most tokens that an arm can be sent.
+func (r *round) inputs(arm *catalog.Arm) int64 {
+	most := r.wire.InputBound()
+	if r.spoken != nil && r.spoken.Stateful { // what the vendor keeps can fill the window
+		most = max(most, int64(arm.ContextTokens))
+	}
+	return most
+}
+
 // bound is the most that the request can cost at an arm.
 func (r *round) bound(arm *catalog.Arm) (catalog.Nanodollars, error) {
-	inputs := r.wire.InputBound()
-	if r.spoken != nil && r.spoken.Stateful { // what the vendor keeps can fill the window
-		inputs = max(inputs, int64(arm.ContextTokens))
-	}
 	return arm.Prices.Bound(catalog.Most{
-		Inputs: inputs, Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
+		Inputs: r.inputs(arm), Outputs: int64(r.outputMax(arm)), N: int64(r.wire.N), Audio: r.wire.Needs.Has(catalog.AudioInput),
 	})
 }
 
@@ -291,6 +301,9 @@ func (r *round) listed() (arms []int, err error) {
 		if len(found) == 0 {
 			return nil, r.unknownModel("models", m)
 		}
+		if r.wire.Tradewind.Provider != nil {
+			slices.SortStableFunc(found, func(a, b int) int { return cmp.Compare(r.rank(&r.router.arms[a]), r.rank(&r.router.arms[b])) })
+		}
 		arms = append(arms, found...)
 	}
 	return arms, nil
@@ -375,7 +388,12 @@ func (r *round) standIns(action int) {
 	if !r.wire.Tradewind.Fallback.Or(true) {
 		return
 	}
-	r.bestEligible(c)
+	// Another provider of the same choice comes before another model.
+	choice := c.Candidates[action].Choice
+	r.inOrder(c, func(a *policy.Candidate) bool {
+		return choice != 0 && a.Choice == choice && (a.Filter == policy.Eligible || a.Filter == policy.Ordered)
+	})
+	r.inOrder(c, func(a *policy.Candidate) bool { return a.Filter == policy.Eligible })
 	// Availability before thrift: an arm that the guard held back may still answer where all others have failed.
 	for i := range c.Candidates {
 		if c.Candidates[i].Filter == policy.Guarded {
@@ -394,21 +412,33 @@ func (r *round) standIns(action int) {
 	}
 }
 
-// bestEligible adds the eligible arms to the plan, in the order of the strategy.
-func (r *round) bestEligible(c *policy.Case) {
-	for len(r.plan) < attemptsMax {
-		best := -1
+// inOrder adds the arms to the plan that may stand in, in the order of the request, and else in that of the strategy.
+func (r *round) inOrder(c *policy.Case, may func(a *policy.Candidate) bool) {
+	for len(r.plan) < r.attemptsOf(attemptsMax) {
+		next := -1
 		for i := range c.Candidates {
-			if c.Candidates[i].Filter == policy.Eligible && !slices.Contains(r.plan, &r.router.arms[i]) &&
-				(best < 0 || policy.Better(c, i, best)) {
-				best = i
+			a := &c.Candidates[i]
+			if !may(a) || slices.Contains(r.plan, &r.router.arms[i]) {
+				continue
+			}
+			if next < 0 || before(c, i, next) {
+				next = i
 			}
 		}
-		if best < 0 {
+		if next < 0 {
 			return
 		}
-		r.standIn(best)
+		r.standIn(next)
 	}
+}
+
+// before reports whether candidate i is to be asked before candidate j.
+func before(c *policy.Case, i, j int) bool {
+	a, b := &c.Candidates[i], &c.Candidates[j]
+	if a.Choice == b.Choice && a.Turn != b.Turn {
+		return a.Turn < b.Turn
+	}
+	return policy.Better(c, i, j)
 }
 
 // affordable applies the cap on cost to an arm that the policy did not weigh.
@@ -419,7 +449,7 @@ func affordable(c *policy.Case, i int) bool {
 
 func (r *round) standIn(i int) {
 	arm := &r.router.arms[i]
-	if len(r.plan) < attemptsMax && !slices.Contains(r.plan, arm) {
+	if len(r.plan) < r.attemptsOf(attemptsMax) && !slices.Contains(r.plan, arm) {
 		r.plan = append(r.plan, arm)
 	}
 }

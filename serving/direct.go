@@ -108,7 +108,7 @@ func (r *round) oneModel(name string, arms []int) error {
 	first := &r.router.arms[arms[0]]
 	for _, i := range arms[1:] {
 		a := &r.router.arms[i]
-		if a.ID.Model() != first.ID.Model() && (a.BaseModel == "" || a.BaseModel != first.BaseModel) {
+		if !sameModel(a, first) {
 			return openai.BadParam("model", "must name one model for %s, and %.128q stands for %s and %s: %s", r.surface.path, name, first.ID, a.ID, r.surface.direct.unroutable)
 		}
 	}

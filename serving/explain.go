@@ -219,6 +219,9 @@ func because(d *datasets.Decision) string {
 	case datasets.Sticky:
 		return stays(d)
 	case datasets.OnlyCandidate:
+		if slices.ContainsFunc(d.Case.Candidates, func(a policy.Candidate) bool { return a.Filter == policy.Ordered }) {
+			return "it comes first in the request's order of providers"
+		}
 		return "every other model was filtered"
 	case datasets.FloorReference:
 		return "no model clears the quality floor, so the reference serves"

@@ -26,6 +26,9 @@ func (r *round) filter(i int) policy.Filter {
 	if !r.wire.Tradewind.Allowed(a.ID) {
 		return policy.Denied
 	}
+	if f := r.declared(a); f != policy.Eligible {
+		return f
+	}
 	if f, _ := r.unsaid(a); f != policy.Eligible {
 		return f
 	}

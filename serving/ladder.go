@@ -192,7 +192,7 @@ func (r *round) timeLeft() time.Duration {
 // name of a single arm the request's own list decides, in its order.
 func (r *round) nextArm(wrong, tried []int) int {
 	c := &r.decision.Case
-	if !r.wire.Tradewind.Fallback.Or(true) || len(r.outcome.Attempts) >= ladderAttemptsMax || r.timeLeft() <= 0 || r.gone() || r.drained() {
+	if !r.wire.Tradewind.Fallback.Or(true) || len(r.outcome.Attempts) >= r.attemptsOf(ladderAttemptsMax) || r.timeLeft() <= 0 || r.gone() || r.drained() {
 		return -1
 	}
 	asked := r.tried()
@@ -234,7 +234,7 @@ func (r *round) escalate(arm *catalog.Arm) (*upstream.Answer, error) {
 		return nil, err
 	}
 	r.asking = arm
-	answer, err := r.call([]*catalog.Arm{arm}, r.timeLeft(), ladderAttemptsMax-len(r.outcome.Attempts), nil)
+	answer, err := r.call([]*catalog.Arm{arm}, r.timeLeft(), r.attemptsOf(ladderAttemptsMax)-len(r.outcome.Attempts), nil)
 	if err != nil {
 		r.asking = nil
 	}

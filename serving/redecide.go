@@ -91,8 +91,8 @@ func (r *Replayer) Replay(logged *datasets.Decision, want Change) (*Explanation,
 	c, same := &d.Case, want == Change{}
 	for i := range c.Candidates {
 		switch a := &c.Candidates[i]; a.Filter {
-		case policy.MaxCost, policy.MaxLatency, policy.QualityFloor, policy.Guarded:
-			a.Filter = policy.Eligible // and is found again
+		case policy.MaxLatency, policy.QualityFloor, policy.Guarded, policy.Ordered:
+			a.Filter = policy.Eligible // and is found again; what cost too much costs no less, whatever is changed
 		}
 	}
 	if !same {

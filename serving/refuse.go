@@ -73,6 +73,9 @@ func (r *round) noCandidate() error {
 	if allowed > 0 && allowed == count[policy.Unpriced] {
 		e.Message += ": nobody knows whether a model without a price keeps to a cap on costs; set input_usd_per_mtok and output_usd_per_mtok, or free"
 	}
+	if n := count[policy.DataPolicy] + count[policy.Quantized]; allowed > 0 && allowed == n {
+		e.Message += ": what nobody has declared counts as not so; set data_collection or zdr of a provider, and quantization of a model, where it is"
+	}
 	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
 		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
 		if s := r.spoken; s != nil && field != "" && !slices.Contains(s.Known, field) {
