@@ -68,10 +68,26 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 			}
 		}
 	}
+	f.declare(configured)
 	f.priced = f.catalog.NextChange(now, f.arms)
 	all := catalog.New(f.arms)
 	f.arms, f.version = all.Arms(), all.Version()
 	return f, nil
+}
+
+// declare writes into every arm what its provider promises of what it is sent.
+func (f *fleet) declare(configured []providerConfig) {
+	for i := range f.arms {
+		a := &f.arms[i]
+		p := slices.IndexFunc(configured, func(p providerConfig) bool { return p.Name == a.ID.Provider() })
+		switch {
+		case p < 0: // simulated
+		case configured[p].ZDR:
+			a.Data = catalog.ZeroRetention
+		case configured[p].DataCollection == "deny":
+			a.Data = catalog.NoCollection
+		}
+	}
 }
 
 // hosts are where the providers are reached.

@@ -269,7 +269,7 @@ func showArm(w io.Writer, v armView, a *catalog.Arm) error {
 	}
 	line("mode", "%s", cmp.Or(string(a.Mode), "chat"))
 	line("tier", "%s", known(string(a.Tier)))
-	line("weights", "%s", known(a.BaseModel))
+	line("weights", "%s, quantization %s", known(a.BaseModel), known(a.Quantization))
 	line("released", "%s, ends %s", known(v.Released), known(v.Ends))
 	for _, field := range slices.Sorted(maps.Keys(v.Disputed)) {
 		for _, source := range slices.Sorted(maps.Keys(v.Disputed[field])) {

@@ -98,7 +98,7 @@ providers:
     models:
       - gpt-5
       - {name: gpt-5-mini, cache_read_usd_per_mtok: 0.05, tier: small, supports: {vision: false}, max_output_tokens: 1000, context_tokens: 2000,
-         max_input_tokens: 1500, base_model: mine, deprecated: true, as_of: 2026-11-01}
+         max_input_tokens: 1500, base_model: mine, quantization: fp8, deprecated: true, as_of: 2026-11-01}
       - {name: gpt-5-nano, input_usd_per_mtok: 7, output_usd_per_mtok: 8, request_usd: 0.005,
          tiers: [{above_input_tokens: 1000, input_usd_per_mtok: 9, output_usd_per_mtok: 10}],
          price_schedule: [{from: 2999-01-01, input_usd_per_mtok: 11, output_usd_per_mtok: 12}]}
@@ -111,7 +111,7 @@ providers:
 	}
 	mini, was := got["openai/gpt-5-mini"], bundled["openai/gpt-5-mini"]
 	if mini.CacheRead.String() != "0.05" || *mini.In != *was.In || mini.Tier != "small" || *mini.Context != 2000 || *mini.MaxInput != 1500 ||
-		*mini.MaxOutput != 1000 || mini.Base != "mine" || !mini.Deprecated || mini.AsOf != "2026-11-01" || strings.Join(mini.Cannot, ",") != "vision,audio_input" ||
+		*mini.MaxOutput != 1000 || mini.Base != "mine" || mini.Quantization != "fp8" || !mini.Deprecated || mini.AsOf != "2026-11-01" || strings.Join(mini.Cannot, ",") != "vision,audio_input" ||
 		strings.Contains(strings.Join(mini.Can, ","), "vision") || !strings.Contains(strings.Join(mini.Can, ","), "tools") {
 		t.Errorf("%+v", mini.Entry)
 	}

@@ -100,6 +100,8 @@ type providerConfig struct {
 	AccessKeyID     string             `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
 	SecretAccessKey telemetry.Secret   `yaml:"secret_access_key" doc:"Amazon's."`
 	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
+	DataCollection  string             `yaml:"data_collection" enum:"allow,deny" doc:"deny: your contract with it says that it does not collect what it is sent, to store it or to learn from it. Requests with provider.data_collection: deny go nowhere else."`
+	ZDR             bool               `yaml:"zdr" doc:"Your contract with it says that it keeps nothing of what it is sent (zero data retention), and so collects nothing either. Requests with provider.zdr go nowhere else."`
 	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
@@ -290,6 +292,9 @@ func (c *config) validate() error {
 			return fmt.Errorf("config: providers: the name %q is empty, has a slash or stands twice", p.Name)
 		}
 		seen[p.Name] = true
+		if p.ZDR && p.DataCollection == "allow" {
+			return fmt.Errorf("config: provider %s: it has zdr, so it keeps nothing, and data_collection: allow says that it collects", p.Name)
+		}
 		if err := p.validateKeys(); err != nil {
 			return err
 		}

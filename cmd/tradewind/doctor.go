@@ -81,6 +81,7 @@ func (d *doctorCmd) Run(ctx context.Context, m *Main) error {
 			x.providers(ctx, withVendors(c.Providers, m.Getenv))
 		}
 		x.facts(f)
+		x.promises(f)
 	}
 	if c != nil {
 		x.disk(c.DataDir)
@@ -338,6 +339,24 @@ func (x *examination) facts(f *fleet) {
 	}
 	if !f.priced.IsZero() {
 		x.add("catalog", levelOK, "", "the next dated change of a price is on %s, and is taken then", f.priced.Format(time.DateOnly))
+	}
+}
+
+// promises lists the providers that are declared to keep what requests may ask for.
+func (x *examination) promises(f *fleet) {
+	for _, promise := range [...]struct {
+		asked string
+		is    catalog.DataPolicy
+	}{{"data_collection: deny", catalog.NoCollection}, {"zdr", catalog.ZeroRetention}} {
+		var may []string
+		for i := range f.arms {
+			if p := f.arms[i].ID.Provider(); f.arms[i].Data.Has(promise.is) && !slices.Contains(may, p) {
+				may = append(may, p)
+			}
+		}
+		if len(may) > 0 {
+			x.add("config", levelOK, "", "requests with provider.%s go to %s alone", promise.asked, some(may))
+		}
 	}
 }
 

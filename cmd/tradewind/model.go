@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +18,7 @@ type modelConfig struct {
 	Mode            catalog.Mode         `yaml:"mode" enum:"chat,completion,embedding" doc:"What it is asked for; without it, what the catalog says, or chat. Only models for chat are routed: the others serve who names them, on /v1/completions and /v1/embeddings."`
 	Tier            catalog.Tier         `yaml:"tier" enum:"small,medium,large,frontier" doc:"How good it is, until something was measured."`
 	BaseModel       string               `yaml:"base_model" doc:"Equal for the same weights at several providers."`
+	Quantization    string               `yaml:"quantization" enum:"int4,fp4,fp6,int8,fp8,fp16,bf16,fp32" doc:"What the provider has rounded the weights to. Requests with provider.quantizations go to models alone that declare one of theirs."`
 	ContextTokens   int                  `yaml:"context_tokens" doc:"The whole window."`
 	MaxInputTokens  int                  `yaml:"max_input_tokens" doc:"The most that a prompt may hold, where that is less than the window."`
 	MaxOutputTokens int                  `yaml:"max_output_tokens" doc:"The most that one answer may hold."`
@@ -140,9 +142,7 @@ func (m *modelConfig) entry(provider string, known *catalog.Catalog) (*catalog.E
 	if m.Tier != "" {
 		e.Tier = m.Tier
 	}
-	if m.BaseModel != "" {
-		e.Base = m.BaseModel
-	}
+	e.Base, e.Quantization = cmp.Or(m.BaseModel, e.Base), cmp.Or(m.Quantization, e.Quantization)
 	for _, limit := range [...]struct {
 		to   **int
 		from *int
