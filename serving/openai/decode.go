@@ -468,29 +468,6 @@ func (r *Request) Plain() bool {
 // Body is what the request was decoded from.
 func (r *Request) Body() []byte { return r.body }
 
-// Strategy is the strategy that the request asks for: body, then header, then the model's suffix, then OpenRouter's
-// provider.sort. It is StrategyNone where the key or the configuration must decide.
-func (r *Request) Strategy() Strategy {
-	for _, s := range [...]Strategy{r.Tradewind.Strategy, r.Target.Strategy, r.strategy} {
-		if s != StrategyNone {
-			return s
-		}
-	}
-	return StrategyNone
-}
-
-// Throughput says that the strategy, latency, is asked for the sake of tokens per second: of a stream that is the time to its
-// end and not to its beginning.
-func (r *Request) Throughput() bool {
-	switch {
-	case r.Tradewind.Strategy != StrategyNone:
-		return false
-	case r.Target.Strategy != StrategyNone:
-		return r.Target.Throughput
-	}
-	return r.throughput
-}
-
 // Estimates of what InputBound cannot know from bytes.
 const (
 	tokensPerMessage    = 16

@@ -85,6 +85,29 @@ func suffixStrategy(suffix string) Strategy {
 	return StrategyNone
 }
 
+// Strategy is the strategy that the request asks for: body, then header, then the model's suffix, then OpenRouter's
+// provider.sort. It is StrategyNone where the key or the configuration must decide.
+func (r *Request) Strategy() Strategy {
+	for _, s := range [...]Strategy{r.Tradewind.Strategy, r.Target.Strategy, r.strategy} {
+		if s != StrategyNone {
+			return s
+		}
+	}
+	return StrategyNone
+}
+
+// Throughput says that the strategy, latency, is asked for the sake of tokens per second: of a stream that is the time to its
+// end and not to its beginning.
+func (r *Request) Throughput() bool {
+	switch {
+	case r.Tradewind.Strategy != StrategyNone:
+		return false
+	case r.Target.Strategy != StrategyNone:
+		return r.Target.Throughput
+	}
+	return r.throughput
+}
+
 // DidYouMean is the end of a message that asks for the nearest of the names, or nothing where none is near.
 func DidYouMean(name string, names []string) string {
 	if near := Nearest(name, names, 1); len(near) > 0 {
