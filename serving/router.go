@@ -99,13 +99,15 @@ func artifactIndex(names []catalog.ArmID, id catalog.ArmID) int {
 	return slices.Index(names, catalog.ArmID(id.Model()))
 }
 
-// bestPrior is the measured arm, else any, of the highest tier; the cheaper of equals.
+// bestPrior is the measured arm, else any, with a price, else any, of the highest tier; the cheaper of equals. What has no price
+// may not serve where cost counts, and others would be held against nothing.
 func (r *Router) bestPrior() int {
 	best := 0
 	for i := range r.arms {
 		a, b := &r.arms[i], &r.arms[best]
 		order := cmp.Or(
 			-cmp.Compare(min(r.at[i], 0), min(r.at[best], 0)),
+			cmp.Compare(unpriced(a), unpriced(b)),
 			-cmp.Compare(slices.Index(catalog.Tiers(), a.Tier), slices.Index(catalog.Tiers(), b.Tier)),
 			cmp.Compare(typicalCost(&a.Prices), typicalCost(&b.Prices)),
 		)
@@ -114,6 +116,13 @@ func (r *Router) bestPrior() int {
 		}
 	}
 	return best
+}
+
+func unpriced(a *catalog.Arm) int {
+	if a.Prices.Known {
+		return 0
+	}
+	return 1
 }
 
 // typicalCost orders prices where no request is at hand: a thousand tokens in, an answer of ordinary length out.

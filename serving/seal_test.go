@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
@@ -158,6 +159,10 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if r := must(serving.NewRouter(threeArms(), nil))(t); r.Fallback() != "one/cheap" {
 		t.Errorf("fallback %s, want the cheapest of the best tier", r.Fallback())
+	}
+	arms := append(threeArms(), catalog.Arm{ID: "one/unpriced", Tier: catalog.TierFrontier})
+	if r := must(serving.NewRouter(arms, nil))(t); r.Fallback() != "one/cheap" {
+		t.Errorf("fallback %s, which may not serve where cost counts", r.Fallback())
 	}
 }
 
