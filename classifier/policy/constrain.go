@@ -44,7 +44,7 @@ func finite(xs []float64) bool {
 	return true
 }
 
-// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, turns, guard, priors. It keeps the
+// Constrain filters the candidates that are still eligible, in this order: price, caps, floor, turns, priors, guard. It keeps the
 // filters that stand there already. Running it twice changes nothing. An arm without a price is not compared by cost with one
 // that has it: where cost counts, it serves only if there was no such other before caps, floor and guard. To look at those that
 // are left after them would let in by a stricter constraint what a looser one refuses.
@@ -76,9 +76,9 @@ func Constrain(c *Case) {
 		}
 	}
 	c.takeTurns()
+	c.holdBackPriors()
 	c.guard()
 	c.restoreReference()
-	c.holdBackPriors()
 }
 
 // takeTurns leaves of each choice the arms whose turn comes first. It comes before the guard, so that an order among
@@ -145,7 +145,8 @@ func (c *Case) belowFloor(i int) bool {
 	return c.Reference >= 0 && i != c.Reference && !(lower >= c.Candidates[c.Reference].Quality-c.ReferenceGap)
 }
 
-// holdBackPriors filters the arms that nobody measured, where the case asks for it and another may serve.
+// holdBackPriors filters the arms that nobody measured, where the case asks for it and another may serve. It comes before the
+// guard, which would else compare others with arms that are not to serve.
 func (c *Case) holdBackPriors() {
 	proven := false
 	for i := range c.Candidates {

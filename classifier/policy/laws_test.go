@@ -57,8 +57,8 @@ func TestLaws(t *testing.T) {
 }
 
 // stricterAdmitsNobody: whom a cap or the floor has refused, a lower cap, a higher floor or a tighter guard refuses too. What was
-// refused by the floor may come back as its reference alone, and a guard that gets tighter may let a more available arm pass
-// where availability comes first.
+// refused by the floor may come back as its reference alone, what was refused for want of a price where every arm with one is denied,
+// and a guard that gets tighter may let a more available arm pass where availability comes first.
 func stricterAdmitsNobody(decide decider, c *Case, rng *rand.Rand) error {
 	loose, strict := c.clone(), c.clone()
 	for _, limit := range []*float64{&strict.MaxCostUSD, &strict.MaxLatencyMS} { // 0 is none
@@ -75,12 +75,13 @@ func stricterAdmitsNobody(decide decider, c *Case, rng *rand.Rand) error {
 			strict.Candidates[i].Filter = Denied
 		}
 	}
+	comparable := slices.ContainsFunc(strict.Candidates, func(a Candidate) bool { return a.Filter == Eligible && a.Priced })
 	var d Distribution
 	decide(&d, loose)
 	decide(&d, strict)
 	for i := range c.Candidates {
-		switch was := loose.Candidates[i].Filter; was {
-		case Eligible, Guarded:
+		switch was := loose.Candidates[i].Filter; {
+		case was == Eligible, was == Guarded, was == Unpriced && !comparable:
 		default:
 			if strict.Candidates[i].Filter == Eligible && !strict.FloorReference {
 				return fmt.Errorf("arm %d was refused by %s, and a stricter case admits it", i, was)

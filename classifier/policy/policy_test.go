@@ -258,6 +258,10 @@ func TestGuardOfWhatIsAskedFor(t *testing.T) {
 			c.AvailabilityFirst, c.Candidates[2].Availability = true, 0.99
 			c.Candidates[1].Gap, c.Candidates[1].Availability = 0.1, 1
 		}, []Filter{Eligible, Eligible, Guarded}},
+		{"availability of one that is held back", func(c *Case) {
+			c.AvailabilityFirst, c.MeasuredFirst, c.Candidates[2].Availability = true, true, 0.99
+			c.Candidates[1].Gap, c.Candidates[1].Availability, c.Candidates[1].Prior = 0.1, 1, true
+		}, []Filter{Eligible, Guarded, Eligible}},
 		{"an arm that is less available", func(c *Case) { c.AvailabilityFirst, c.Candidates[1].Availability = true, 0.5 }, []Filter{Eligible, Guarded, Guarded}},
 	} {
 		c := &Case{Fallback: 0, Reference: -1, Pinned: -1, Guard: Guard{On: true, Z: 1, Tolerance: 0.05}, Candidates: []Candidate{
