@@ -21,20 +21,20 @@ type usageCmd struct {
 	JSON    bool   `help:"Print as JSON."`
 }
 
-// spent is what the command shows.
+// spent is what the command shows, in the words of GET /v1/usage.
 type spent struct {
 	Budgets []spentBudget `json:"budgets"`
 	Keys    []spentKey    `json:"keys"`
 }
 
 type spentBudget struct {
-	Scope    string              `json:"scope"`
-	Owner    string              `json:"owner"`
-	Window   string              `json:"window"`
-	Limit    catalog.Nanodollars `json:"limit_usd"`
-	Spent    catalog.Nanodollars `json:"spent_usd"`
-	Left     catalog.Nanodollars `json:"left_usd"`
-	ResetsAt *time.Time          `json:"resets_at"`
+	Scope     string              `json:"scope"`
+	ScopeID   string              `json:"scope_id"`
+	Window    string              `json:"window"`
+	Limit     catalog.Nanodollars `json:"limit_usd"`
+	Spent     catalog.Nanodollars `json:"spent_usd"`
+	Remaining catalog.Nanodollars `json:"remaining_usd"`
+	ResetsAt  *time.Time          `json:"resets_at"`
 }
 
 // used is the share of the budget that is spent.
@@ -48,7 +48,7 @@ type spentKey struct {
 	Configured bool                `json:"configured"`
 	Today      catalog.Nanodollars `json:"today_usd"`
 	Month      catalog.Nanodollars `json:"month_usd"`
-	Total      catalog.Nanodollars `json:"total_usd"`
+	Spent      catalog.Nanodollars `json:"spent_usd"`
 }
 
 // Run shows who has spent what. A server may be at work.
@@ -89,8 +89,8 @@ func spendings(all []*governance.Principal, sums ledger.Sums, now time.Time) *sp
 				continue
 			}
 			seen[id] = true
-			row := spentBudget{Scope: b.Scope, Owner: b.Owner, Window: b.Window, Limit: b.Amount, Spent: sums.In(id, now)}
-			row.Left = max(0, row.Limit-row.Spent)
+			row := spentBudget{Scope: b.Scope, ScopeID: b.Owner, Window: b.Window, Limit: b.Amount, Spent: sums.In(id, now)}
+			row.Remaining = max(0, row.Limit-row.Spent)
 			if _, end := window.Bounds(now); !end.IsZero() {
 				row.ResetsAt = &end
 			}
@@ -102,17 +102,17 @@ func spendings(all []*governance.Principal, sums ledger.Sums, now time.Time) *sp
 			continue
 		}
 		key := spentKey{ID: id.Owner(), Today: sums.In(ledger.Account("key", id.Owner(), ledger.Day), now),
-			Month: sums.In(ledger.Account("key", id.Owner(), ledger.Month), now), Total: sums.In(id, now)}
+			Month: sums.In(ledger.Account("key", id.Owner(), ledger.Month), now), Spent: sums.In(id, now)}
 		if p := known[key.ID]; p != nil {
 			key.Configured, key.Name, key.Org, key.Team = true, p.Name, p.Org, p.Team
 		}
 		s.Keys = append(s.Keys, key)
 	}
 	slices.SortFunc(s.Budgets, func(a, b spentBudget) int {
-		return cmp.Or(cmp.Compare(b.used(), a.used()), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Window, b.Window))
+		return cmp.Or(cmp.Compare(b.used(), a.used()), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.ScopeID, b.ScopeID), cmp.Compare(a.Window, b.Window))
 	})
 	slices.SortFunc(s.Keys, func(a, b spentKey) int {
-		return cmp.Or(cmp.Compare(b.Month, a.Month), cmp.Compare(b.Total, a.Total), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.Month, a.Month), cmp.Compare(b.Spent, a.Spent), cmp.Compare(a.ID, b.ID))
 	})
 	return s
 }
@@ -128,7 +128,7 @@ func (s *spent) print(m *Main) error {
 		if b.ResetsAt != nil {
 			again = b.ResetsAt.Format("2006-01-02")
 		}
-		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%.0f %%\t%s\t\n", b.Scope, b.Owner, b.Window, b.Limit, b.Spent, b.Left, 100*b.used(), again)
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%.0f %%\t%s\t\n", b.Scope, b.ScopeID, b.Window, b.Limit, b.Spent, b.Remaining, 100*b.used(), again)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (s *spent) print(m *Main) error {
 				whose += " (" + k.Name + ")"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", k.ID, whose, k.Today, k.Month, k.Total)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", k.ID, whose, k.Today, k.Month, k.Spent)
 	}
 	if len(s.Budgets)+len(s.Keys) == 0 {
 		fmt.Fprintln(t, "nobody has a budget, and nothing was spent")

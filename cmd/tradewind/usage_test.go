@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +45,7 @@ orgs:
 			if b.Scope == "org" {
 				want = both
 			}
-			if b.Spent != want || b.Left != b.Limit-want || (b.ResetsAt == nil) != (b.Window == "total") {
+			if b.Spent != want || b.Remaining != b.Limit-want || (b.ResetsAt == nil) != (b.Window == "total") {
 				t.Errorf("%s: %+v, want %v spent", when, b, want)
 			}
 		}
@@ -52,17 +53,55 @@ orgs:
 			t.Errorf("%s: %+v, want the organization's budget first and two keys", when, got)
 		}
 		for _, k := range got.Keys {
-			if want, ok := all[k.Name+k.Org]; !ok || k.Today != want || k.Month != want || k.Total != want || k.Configured != (k.Org != "") {
+			if want, ok := all[k.Name+k.Org]; !ok || k.Today != want || k.Month != want || k.Spent != want || k.Configured != (k.Org != "") {
 				t.Errorf("%s: %+v, want %v", when, k, want)
 			}
 		}
 	}
 	named := map[string]catalog.Nanodollars{"nightlyacme": spend[first], "acme": spend[second]}
 	check("at work", named)
+	s.sameWords(t, first, run(t, "usage", "--data-dir", s.data, "--config", file, "--json"))
 	s.stop()
 	check("sealed", named)
 	contains(t, "usage", run(t, "usage", "--data-dir", s.data, "--config", file), "org acme", "acme/a (nightly)", "STARTS AGAIN", spend[second].String())
 	file = write(t, "tradewind.yaml", strings.Replace(text, second, "sk-tw-third-0123456789abcdef", 1))
 	check("rolled", map[string]catalog.Nanodollars{"nightlyacme": spend[first], "": spend[second]})
 	contains(t, "usage", run(t, "usage", "--data-dir", s.data, "--config", file), "no longer configured")
+}
+
+// sameWords: what the command says of a key and its budgets, GET /v1/usage says with the same names and values.
+func (s *service) sameWords(t *testing.T, key, printed string) {
+	t.Helper()
+	type object = map[string]any
+	var command struct{ Budgets, Keys []object }
+	var wire object
+	if err := json.Unmarshal([]byte(printed), &command); err != nil {
+		t.Fatal(err)
+	}
+	s.call(http.MethodGet, "/v1/usage", key, "").want(t, 200, &wire)
+	same := func(of string, ours, theirs object, ownWords ...string) {
+		for name, got := range ours {
+			if want, there := theirs[name]; !slices.Contains(ownWords, name) && (!there || got != want) {
+				t.Errorf("%s: %s is %v, on the wire %v (%v)", of, name, got, want, there)
+			}
+		}
+	}
+	found := 0
+	for _, ours := range command.Budgets {
+		for _, b := range wire["budgets"].([]any) {
+			if theirs := b.(object); theirs["scope"] == ours["scope"] && theirs["window"] == ours["window"] {
+				same("a budget", ours, theirs)
+				found++
+			}
+		}
+	}
+	for _, ours := range command.Keys {
+		if ours["key_id"] == wire["key_id"] {
+			same("a key", ours, wire, "name", "configured", "today_usd", "month_usd")
+			found++
+		}
+	}
+	if found != 4 {
+		t.Errorf("%d of 4 rows are in both\n%s\n%v", found, printed, wire)
+	}
 }
