@@ -176,6 +176,9 @@ func TestOverloadSparesOperations(t *testing.T) {
 			}
 		}
 		w.chat(ask("one/cheap", "")).wantError(401, openai.InvalidAPIKey)
+		if said := w.log.String(); !strings.Contains(said, "limit=capacity.requests used=1 of=1") {
+			t.Errorf("the log does not say which limit was hit: %s", said)
+		}
 		running.Wait()
 		for range 3 { // each gives its place back
 			w.chat(ask("one/cheap", ""), bearer(keyB)...).wantOK()
@@ -221,6 +224,9 @@ func TestBodiesAreBounded(t *testing.T) {
 			all.Wait()
 			if served < 4 || served > 8 || served+refused != 40 {
 				t.Errorf("told %v: %d served and %d refused of 40 with room for 8", told, served, refused)
+			}
+			if said := w.log.String(); !strings.Contains(said, "limit=capacity.body_mib") || !strings.Contains(said, "of=8") {
+				t.Errorf("the log does not say which limit was hit: %s", said)
 			}
 			if n, bytes := capacity.Open(); n != 0 || bytes != 0 {
 				t.Errorf("%d requests and %d bytes in use at rest", n, bytes)

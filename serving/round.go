@@ -301,8 +301,12 @@ func (g *Gateway) enter(p *governance.Principal, req *http.Request) (quota.Place
 
 // overloaded is the wire's error of a request that there is no room for.
 func (g *Gateway) overloaded(err error) error {
-	open, bytes := g.o.Capacity.Open()
-	g.complain("requests are refused for want of room", "open", open, "body_bytes", bytes)
+	requests, bytes := g.o.Capacity.Open()
+	limit, used, bound := "capacity.requests", requests, g.o.Capacity.Requests()
+	if errors.Is(err, quota.ErrFullBodies) {
+		limit, used, bound = "capacity.body_mib", bytes>>20, g.o.Capacity.BodyBytes()>>20
+	}
+	g.complain("requests are refused for want of room: all of it is taken, or all that one organization may have", "limit", limit, "used", used, "of", bound)
 	e := openai.NewError(openai.Overloaded, "too many requests are being answered")
 	e.RetryAfter, e.Reason = time.Second, "overloaded_requests"
 	if errors.Is(err, quota.ErrFullBodies) {

@@ -151,5 +151,11 @@ func (p *Place) Leave() {
 	p.c = nil
 }
 
+// Requests is the bound of requests that are answered at once.
+func (c *Capacity) Requests() int64 { return c.requests.limit }
+
+// BodyBytes is the bound of all bodies together.
+func (c *Capacity) BodyBytes() int64 { return c.bytes.limit }
+
 // Open is how many requests have a place, and how many bytes their bodies have.
 func (c *Capacity) Open() (requests, bytes int64) { return c.requests.used.Load(), c.bytes.used.Load() }
