@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -45,8 +46,10 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	}
 	f.catalog = known.On(now)
 	configured := withVendors(c.Providers, getenv)
+	var unknown []string
 	for i := range configured {
 		if i >= len(c.Providers) && !f.knows(configured[i].Name) {
+			unknown = append(unknown, configured[i].Name)
 			continue // a key alone says nothing of models that the catalog does not know either
 		}
 		if err := f.add(&configured[i], before); err != nil {
@@ -59,7 +62,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 		}
 	}
 	if len(f.arms) == 0 {
-		return nil, fmt.Errorf("no model to serve: name some under `models:` of a provider")
+		return nil, fmt.Errorf("no model to serve: the catalog has none of %s; name some under `models:` of a provider", strings.Join(unknown, ", "))
 	}
 	for _, v := range catalog.Providers() {
 		for i := range f.arms {

@@ -14,6 +14,19 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
+// TestServeHelpNamesTheVariables: whoever has a key finds where to put it, and a key of which no model is known is no riddle.
+func TestServeHelpNamesTheVariables(t *testing.T) {
+	help := run(t, "serve", "--help")
+	for _, v := range catalog.Providers() {
+		contains(t, "the help", help, append(v.KeyVars, v.Name)...)
+	}
+	contains(t, "the help", help, "PERPLEXITY_API_KEY (its models have to be named")
+	_, stderr, code := command(t, env{"PERPLEXITY_API_KEY": "p"}, "", "serve", "--data-dir", t.TempDir())
+	if contains(t, "the error", stderr, "no model to serve", "perplexity"); code == 0 {
+		t.Error("it served")
+	}
+}
+
 // What stands in the environment decides who is served, and no more than what it says.
 func TestEnvironmentServesClouds(t *testing.T) {
 	for _, test := range []struct {

@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
+	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/aside"
 	"github.com/tradewind-llm/tradewind/serving/idempotency"
@@ -46,6 +48,25 @@ type serveCmd struct {
 	Listen   string `help:"Address to listen on; default 127.0.0.1:8080."`
 	Artifact string `help:"Trained router: an artifact or a registry; default is the promoted one of the data directory." type:"path"`
 	DataDir  string `help:"Where the journal, the log and the routers live; default tradewind-data." type:"path"`
+}
+
+// Help lists the variables, which no flag stands for.
+func (*serveCmd) Help() string {
+	var s strings.Builder
+	s.WriteString("Providers whose key is in the environment are served with the models that the catalog has of them, and further keys of one in NAME_2, NAME_3 and so on:\n\n")
+	known, err := catalog.Default()
+	for _, v := range catalog.Providers() {
+		fmt.Fprintf(&s, "  %-15s %s", v.Name, strings.Join(v.KeyVars, " or "))
+		if f := (fleet{catalog: known}); v.Protocol() == catalog.ProtocolAzure || err == nil && !f.knows(v.Name) {
+			s.WriteString(" (its models have to be named in the configuration)")
+		}
+		s.WriteByte('\n')
+	}
+	s.WriteString(`
+Amazon Bedrock also takes AWS_REGION, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN where it is configured; Azure AZURE_API_BASE and AZURE_API_VERSION. Any other OpenAI-compatible endpoint is one of providers in the configuration.
+
+TRADEWIND_CONFIG, TRADEWIND_LISTEN (or PORT) and TRADEWIND_DATA_DIR stand for the flags; TRADEWIND_LOG_LEVEL is DEBUG, INFO, WARN or ERROR. With OTEL_EXPORTER_OTLP_ENDPOINT every request is a trace.`)
+	return s.String()
 }
 
 // server is everything that runs, in the order in which it is taken down.
