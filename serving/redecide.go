@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
@@ -136,7 +138,11 @@ func (r *Replayer) resolve(d *datasets.Decision, want *Change) error {
 		want.Router, want.Policy = want.Policy, ""
 	default:
 		if !r.rules.Has(want.Policy) {
-			return refuse("policy", "no policy %.64q is configured here, and the routers that can decide are %q and %q", want.Policy, d.RouterVersion, r.Router.version)
+			known := []string{strconv.Quote(d.RouterVersion)}
+			if r.Router.version != d.RouterVersion {
+				known = append(known, strconv.Quote(r.Router.version))
+			}
+			return refuse("policy", "no policy %.64q is configured here; of routers, %s can decide", want.Policy, strings.Join(known, " or "))
 		}
 	}
 	if want.Router == d.RouterVersion {

@@ -106,6 +106,12 @@ func TestReplayerRefuses(t *testing.T) {
 	if after := string(must(json.Marshal(d))(t)); after != before {
 		t.Errorf("a replay has changed what was logged:\n%s\nto\n%s", before, after)
 	}
+	one := settings
+	one.Router = was
+	_, err := must(serving.NewReplayer(&one))(t).Replay(d, serving.Change{Policy: "nobodys"})
+	if err == nil || strings.Count(err.Error(), was.Version()) != 1 {
+		t.Errorf("with one router: %v, want it named once", err)
+	}
 	for _, tt := range []struct {
 		name  string
 		spoil func(d *datasets.Decision)
