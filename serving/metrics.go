@@ -18,7 +18,7 @@ import (
 // countAnswer counts how the round ended, for the availability report.
 func (r *round) countAnswer() {
 	switch o := &r.outcome; {
-	case o.Status == datasets.ClientGone:
+	case o.Status == datasets.ClientGone, r.blamed():
 	case o.Status != datasets.Completed:
 		r.g.o.Metrics.Answered(telemetry.Failed)
 	case ended(o.Attempts) > 1:
@@ -26,6 +26,15 @@ func (r *round) countAnswer() {
 	default:
 		r.g.o.Metrics.Answered(telemetry.FirstTry)
 	}
+}
+
+// blamed reports whether the last attempt failed because of the request: no provider would have answered it.
+func (r *round) blamed() bool {
+	if r.outcome.Status != datasets.Failed || len(r.outcome.Attempts) == 0 {
+		return false
+	}
+	class := upstream.Class(r.outcome.Attempts[len(r.outcome.Attempts)-1].ErrorClass)
+	return class != "" && class != upstream.RateLimited && !class.Fault()
 }
 
 // ended counts the attempts that came to an end of their own.

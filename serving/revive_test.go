@@ -1,9 +1,11 @@
 package serving_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
@@ -50,5 +52,22 @@ func TestEjectionKeepsTheLastOfAName(t *testing.T) {
 	w.vendor.play(nil)
 	if a := w.chat(ask("auto", "")).wantOK(); a.header.Get("X-Tradewind-Model") == "one/cheap" {
 		t.Error("an ejected arm was chosen although others may serve")
+	}
+}
+
+// TestUserErrorsAreNoOutage: of what clients ask wrongly no provider is to blame, and the availability report does not count it.
+func TestUserErrorsAreNoOutage(t *testing.T) {
+	for class, failed := range map[upstream.Class]string{
+		upstream.BadRequest: "0", upstream.ContentPolicy: "0", upstream.ContextLength: "0", upstream.Unsayable: "0",
+		upstream.RateLimited: "1", upstream.Auth: "1", upstream.TimedOut: "1",
+	} {
+		w := newWorld(t, setup{options: serving.Options{MetricsOpen: true}})
+		w.vendor.play(func(_ int, r *upstream.Request) (*script, error) { return nil, fails(class, 400) })
+		if a := w.chat(ask("one/cheap", "")); a.status < 400 {
+			t.Fatalf("%s: status %d", class, a.status)
+		}
+		if text := w.do("GET", "/metrics", "").body; !strings.Contains(text, `tradewind_answers_total{how="failed"} `+failed+"\n") {
+			t.Errorf("after a failure of class %s the metrics lack failed %s", class, failed)
+		}
 	}
 }
