@@ -88,7 +88,7 @@ func (r *round) candidates(c *policy.Case) {
 			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(i),
 		}
 		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
-			c.Candidates[i].Filter = policy.Unhealthy
+			c.Candidates[i].Filter = setBack(&live)
 		}
 	}
 	revive(c)
@@ -102,7 +102,7 @@ func revive(c *policy.Case) (revived bool) {
 		return false
 	}
 	for i := range c.Candidates {
-		if a := &c.Candidates[i]; a.Filter == policy.Unhealthy {
+		if a := &c.Candidates[i]; passing(a.Filter) {
 			a.Filter, revived = policy.Eligible, true
 		}
 	}
@@ -232,7 +232,7 @@ func (r *round) target(c *policy.Case) error {
 	if t.Group != "" {
 		group := r.live.Aliases[t.Group]
 		if group == nil {
-			return openai.NewError(openai.ModelNotFound, "no alias %.128q is configured here", t.Group)
+			return r.unknownGroup(t.Group)
 		}
 		keepOnly(c, r.router.matchingAll(group))
 	}
@@ -277,10 +277,10 @@ func (r *round) target(c *policy.Case) error {
 // pinnable says at once, and in words, why the arm that somebody named cannot serve.
 func (r *round) pinnable(c *policy.Case) error {
 	a := &c.Candidates[c.Pinned]
-	switch a.Filter {
-	case policy.NotAllowed:
+	switch {
+	case a.Filter == policy.NotAllowed:
 		return openai.NewError(openai.ModelNotAllowed, "this key may not use %s", a.Arm)
-	case policy.Unhealthy: // it was named: it is tried
+	case passing(a.Filter): // it was named: it is tried
 		a.Filter = policy.Eligible
 	}
 	return nil
@@ -311,7 +311,7 @@ func (r *round) listed() (arms []int, err error) {
 
 func keepOnly(c *policy.Case, keep []int) {
 	for i := range c.Candidates {
-		if f := c.Candidates[i].Filter; (f == policy.Eligible || f == policy.Unhealthy) && !slices.Contains(keep, i) {
+		if f := c.Candidates[i].Filter; (f == policy.Eligible || passing(f)) && !slices.Contains(keep, i) {
 			c.Candidates[i].Filter = policy.NotAllowed
 		}
 	}

@@ -3,6 +3,7 @@ package serving
 import (
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // This file holds the filters that do not rest on an estimate.
@@ -60,4 +61,20 @@ func (r *round) fits(a *catalog.Arm) bool {
 		output = min(output, a.MaxOutputTokens)
 	}
 	return a.ContextTokens == 0 || input+output <= a.ContextTokens
+}
+
+// setBack is the filter of an arm that stands behind the others for a while.
+func setBack(l *upstream.Live) policy.Filter {
+	switch {
+	case l.Gone:
+		return policy.Retired
+	case l.State == upstream.Limited:
+		return policy.RateLimited
+	}
+	return policy.Unhealthy
+}
+
+// passing reports whether an arm is filtered for how it does, which is no reason against the last one.
+func passing(f policy.Filter) bool {
+	return f == policy.Unhealthy || f == policy.RateLimited || f == policy.Retired
 }

@@ -37,6 +37,21 @@ func (r *round) unknownModel(param, name string) error {
 	return e
 }
 
+// unknownGroup is the refusal of auto/<group> where no alias has the group's name.
+func (r *round) unknownGroup(name string) error {
+	e := openai.NewError(openai.ModelNotFound, "no alias %.128q is configured here", name)
+	e.Param = "model"
+	var near []string
+	for _, alias := range openai.Nearest(name, slices.Sorted(maps.Keys(r.live.Aliases)), 3) {
+		near = append(near, "auto/"+alias)
+	}
+	if len(near) > 0 {
+		e.Message += "; the nearest are " + strings.Join(near, ", ")
+		e.Extra = map[string]any{"nearest": near}
+	}
+	return e
+}
+
 // noCandidate says which filter took each arm, or the one thing that was short: the window or the money. Of a named
 // model only its own filter counts.
 func (r *round) noCandidate() error {

@@ -1,12 +1,16 @@
 package serving_test
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
@@ -55,6 +59,30 @@ func TestEjectionKeepsTheLastOfAName(t *testing.T) {
 	}
 }
 
+// TestFilterSaysWhyAnArmIsBehind: a decision tells an arm that fails from one that is rate-limited and from one that its vendor
+// does not know any more; each of them serves where it is named.
+func TestFilterSaysWhyAnArmIsBehind(t *testing.T) {
+	for class, want := range map[upstream.Class]policy.Filter{
+		upstream.Auth: policy.Unhealthy, upstream.RateLimited: policy.RateLimited, upstream.ModelGone: policy.Retired,
+	} {
+		w := newWorld(t, setup{})
+		w.vendor.play(func(_ int, r *upstream.Request) (*script, error) { return nil, fails(class, 400) })
+		w.chat(ask("one/cheap", `,"tradewind":{"fallback":false}`))
+		w.vendor.play(nil)
+		a := w.do("POST", "/v1/route", ask("auto", "")).wantOK()
+		var d serving.Explanation
+		if err := json.Unmarshal([]byte(a.body), &d); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Candidates[slices.IndexFunc(d.Candidates, func(c serving.Candidate) bool { return c.Model == "one/cheap" })].Filter; got != want {
+			t.Errorf("after a failure of class %s the filter is %q, want %q", class, got, want)
+		}
+		if a := w.chat(ask("one/cheap", "")).wantOK(); a.header.Get("X-Tradewind-Model") != "one/cheap" {
+			t.Errorf("%s: it was named, and %s answered", class, a.header.Get("X-Tradewind-Model"))
+		}
+	}
+}
+
 // TestUserErrorsAreNoOutage: of what clients ask wrongly no provider is to blame, and the availability report does not count it.
 func TestUserErrorsAreNoOutage(t *testing.T) {
 	for class, failed := range map[upstream.Class]string{
@@ -69,5 +97,20 @@ func TestUserErrorsAreNoOutage(t *testing.T) {
 		if text := w.do("GET", "/metrics", "").body; !strings.Contains(text, `tradewind_answers_total{how="failed"} `+failed+"\n") {
 			t.Errorf("after a failure of class %s the metrics lack failed %s", class, failed)
 		}
+	}
+}
+
+// TestUnknownGroup: a group that is no alias is named, with those that may have been meant.
+func TestUnknownGroup(t *testing.T) {
+	w := newWorld(t, setup{})
+	s := w.settings(threeArms(), governance.Options{})
+	s.Aliases = map[string][]string{"small": {"cheap"}, "large": {"dear"}}
+	if err := w.Reload(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	a := w.chat(ask("auto/smal", ""))
+	a.wantError(404, openai.ModelNotFound)
+	if near, _ := a.get("error.tradewind.nearest").([]any); a.get("error.param") != "model" || !slices.Equal(near, []any{"auto/small"}) {
+		t.Errorf("%s", a.body)
 	}
 }

@@ -58,6 +58,8 @@ type health struct {
 	// until is when the arm's ejection, degradation or limit ends, in Unix nanoseconds; 0 is none. kind says which.
 	until atomic.Int64
 	kind  atomic.Int32
+	// gone says that it was ejected because its vendor does not know the model.
+	gone atomic.Bool
 	// told is the state that was last told of, Healthy at first.
 	told atomic.Int32
 	// probing is held by the one request that may try a hard case.
@@ -86,6 +88,7 @@ func (h *health) setBack(kind State, until time.Time) {
 	if kind != Ejected && h.hard() {
 		return
 	}
+	h.gone.Store(false)
 	h.kind.Store(int32(kind))
 	h.until.Store(until.UnixNano())
 }
@@ -99,6 +102,7 @@ func (h *health) hurt(e *Error, now time.Time) {
 	case ModelGone:
 		h.consecutive = max(h.consecutive, ejectAfter)
 		h.setBack(Ejected, now.Add(goneFor))
+		h.gone.Store(true)
 		return
 	case Auth:
 		h.consecutive = max(h.consecutive, ejectAfter)

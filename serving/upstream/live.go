@@ -18,9 +18,10 @@ type Live struct {
 	// FirstP95 and WholeP95 are how long is unusually long, of answers of every size, whole ones those that are not streamed; 0
 	// until enough was measured to say so.
 	FirstP95, WholeP95 time.Duration
-	// Ejected says that the arm now stands behind the healthy ones, State why.
+	// Ejected says that the arm now stands behind the healthy ones, State why, and Gone that its vendor does not know the model.
 	Ejected bool
 	State   State
+	Gone    bool
 	// Attempts counts the attempts that ended in success or in a failure of the arm.
 	Attempts int64
 	// recently is the success rate of the last handful, and last when the last attempt ended.
@@ -148,6 +149,7 @@ func (p *Pool) Snapshot(id catalog.ArmID) Live {
 	l, now := *s.published.Load(), p.o.Now()
 	l.State, l.Availability = s.state(now), l.forgiven(now)
 	l.Ejected = l.State.behind() || l.State == HalfOpen && s.probing.Load()
+	l.Gone = l.Ejected && s.gone.Load()
 	return l
 }
 
