@@ -305,14 +305,16 @@ func (e *Entry) priceMapRates(fields map[string]json.RawMessage) error {
 			}
 		}
 	}
+	below := &EntryRates{In: e.In, Out: e.Out}
 	for _, above := range slices.Sorted(maps.Keys(steps)) {
 		s := steps[above]
-		if s.In == nil {
-			s.In = e.In
+		before := below.all()
+		for i, to := range s.all() { // what is asked above 128k tokens is asked above 256k too, where nothing else is said
+			if *to == nil {
+				*to = *before[i]
+			}
 		}
-		if s.Out == nil {
-			s.Out = e.Out
-		}
+		below = s
 		e.Steps = append(e.Steps, EntryStep{above, *s})
 	}
 	return nil

@@ -33,6 +33,8 @@ const (
 "groq/free":{"litellm_provider":"groq","mode":"chat","input_cost_per_token":0,"output_cost_per_token":0},
 "sonar":{"litellm_provider":"perplexity","mode":"chat","input_cost_per_token":1e-06,"output_cost_per_token":1e-06,"input_cost_per_request":0.005,"output_cost_per_reasoning_token":3e-06},
 "text-embedding-3":{"litellm_provider":"openai","mode":"embedding","input_cost_per_token":2e-08,"output_cost_per_token":0,"max_output_tokens":1536},
+"openai/two-steps":{"litellm_provider":"openai","mode":"chat","input_cost_per_token":1e-06,"output_cost_per_token":2e-06,"cache_read_input_token_cost":1e-07,
+ "input_cost_per_token_above_128k_tokens":3e-06,"cache_read_input_token_cost_above_128k_tokens":3e-07,"output_cost_per_token_above_256k_tokens":5e-06},
 "half":{"litellm_provider":"openai","mode":"chat","input_cost_per_token":1e-06}}`
 )
 
@@ -122,6 +124,9 @@ func TestReadPriceMap(t *testing.T) {
 	}{
 		{"google/g-pro", Usage{Input: 100, CacheRead: 100, AudioInput: 100, Output: 10}, 125_000 + 12_500 + 70_000 + 100_000},
 		{"google/g-pro", Usage{Input: 200_001}, 200_001 * 2500},
+		{"openai/two-steps", Usage{Input: 128_000, Output: 1}, 128_000*1000 + 2000},
+		{"openai/two-steps", Usage{Input: 128_001, Output: 1}, 128_001*3000 + 2000},
+		{"openai/two-steps", Usage{Input: 256_001, CacheRead: 10, Output: 1}, 256_001*3000 + 10*300 + 5000},
 		{"anthropic/claude-x", Usage{CacheWrite: 100, CacheWrite1h: 100}, 375_000 + 600_000},
 		{"deepseek/d", Usage{CacheRead: 1000}, 28_000},
 		{"perplexity/sonar", Usage{Input: 1, Reasoning: 1}, 1000 + 3000 + 5_000_000},
