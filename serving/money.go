@@ -238,15 +238,21 @@ func (r *round) moneyError(err error) error {
 	e := openai.NewError(openai.InsufficientQuota, "the %s's budget of %s USD is used up: %s spent, %s held, %s needed",
 		short.Scope, short.Limit, short.Spent, short.Held, short.Needed)
 	e.Reason = "budget_exceeded_" + short.Scope
-	e.Extra = map[string]any{
+	e.Extra = budgetExtra(short)
+	r.g.o.Metrics.BudgetRejected(e.Reason)
+	return e
+}
+
+// budgetExtra are the numbers of a budget that refuses.
+func budgetExtra(short *ledger.InsufficientError) map[string]any {
+	all := map[string]any{
 		"scope": short.Scope, "scope_id": short.AccountID.Owner(), "limit_usd": short.Limit, "spent_usd": short.Spent,
 		"held_usd": short.Held, "needed_usd": short.Needed,
 	}
 	if !short.ResetsAt.IsZero() {
-		e.Extra["resets_at"] = short.ResetsAt
+		all["resets_at"] = short.ResetsAt
 	}
-	r.g.o.Metrics.BudgetRejected(e.Reason)
-	return e
+	return all
 }
 
 // budgetGone explains a request that the budget kept from every arm, with the numbers that it was decided on: what the
@@ -266,7 +272,8 @@ func (r *round) budgetGone() error {
 func (r *round) unpricedOnly() error {
 	e := openai.NewError(openai.InsufficientQuota, "there is a budget, and no model with a known price can serve this request")
 	e.Reason = "budget_unpriced"
-	e.Extra = map[string]any{"scope": r.tightest.Scope, "scope_id": r.tightest.AccountID.Owner()}
+	e.Extra = budgetExtra(&r.tightest)
+	e.Extra["needed_usd"] = nil // nobody knows
 	r.g.o.Metrics.BudgetRejected(e.Reason)
 	return e
 }

@@ -220,6 +220,11 @@ func TestUnpriced(t *testing.T) {
 	if got := a.get("error.tradewind.reason"); got != "budget_unpriced" || a.header.Get("X-Should-Retry") != "false" {
 		t.Errorf("reason %v", got)
 	}
+	for name, want := range map[string]any{"scope": "key", "limit_usd": "1", "spent_usd": "0", "held_usd": "0", "needed_usd": nil} {
+		if got := a.get("error.tradewind." + name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
 }
 
 // TestStoreAway: without the books nothing is served.
