@@ -163,7 +163,11 @@ func (w *Rewriter) AppendChunk(dst []byte, c *Chunk) []byte {
 			from = e.at.to
 		}
 	}
-	return append(dst, c.Data[from:]...)
+	dst = append(dst, c.Data[from:]...)
+	if w.IncludeUsage && !c.usage.there() && !c.mute && c.choices.there() { // clients that asked for usage look for it in every chunk
+		dst = append(dst[:bytes.LastIndexByte(dst, '}')], `,"usage":null}`...)
+	}
+	return dst
 }
 
 // StreamWriter is a Rewriter that frames what it writes.

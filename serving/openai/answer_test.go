@@ -87,7 +87,7 @@ func TestAppendAnswer(t *testing.T) {
 	}
 }
 
-// TestRewriter: however usage is reported, the client gets it once and last, or not at all.
+// TestRewriter: however usage is reported, the client gets it once and last, with null in every chunk before, or not at all.
 func TestRewriter(t *testing.T) {
 	const u = `{"prompt_tokens":1,"completion_tokens":2}`
 	hello := `{"id":"c1","created":7,"model":"m","choices":[{"delta":{"content":"hello"}}],"usage":null}`
@@ -119,6 +119,9 @@ func TestRewriter(t *testing.T) {
 				want[1] = served(finish(`"usage":null,`))
 			}
 			if include {
+				if name == "extra chunk" {
+					want[1] = strings.TrimSuffix(want[1], "}") + `,"usage":null}`
+				}
 				want = append(want, last)
 			}
 			if !reflect.DeepEqual(got, want) {
@@ -145,6 +148,9 @@ func TestRewriterEnds(t *testing.T) {
 		t.Errorf("a chunk without a model: got %s, want %s", got, want)
 	}
 	w = Rewriter{Served: "a/b", IncludeUsage: true}
+	if got, want := string(w.AppendChunk(nil, chunkOf(t, `{"note":1}`))), `{"note":1}`; got != want {
+		t.Errorf("what is no chunk of an answer: got %s, want %s", got, want)
+	}
 	got := string(w.AppendLast(nil, Final{Cost: cost, Estimate: Usage{Known: true, Input: 3, Output: 4}}))
 	if !strings.Contains(got, `"tradewind_estimated":true`) || !json.Valid([]byte(got)) {
 		t.Errorf("no usage and no id from the vendor: got %s", got)
@@ -155,7 +161,7 @@ func TestRewriterEnds(t *testing.T) {
 func TestRewriterOfCompletions(t *testing.T) {
 	w := Rewriter{Served: "a/b", Completions: true, IncludeUsage: true}
 	c := chunkOf(t, `{"id":"c1","object":"text_completion","created":7,"model":"m","choices":[{"index":0,"text":"x","finish_reason":null}]}`)
-	if got, want := string(w.AppendChunk(nil, c)), `{"id":"c1","object":"text_completion","created":7,"model":"a/b","choices":[{"index":0,"text":"x","finish_reason":null}]}`; got != want || !c.Kind.Has(HasContent) {
+	if got, want := string(w.AppendChunk(nil, c)), `{"id":"c1","object":"text_completion","created":7,"model":"a/b","choices":[{"index":0,"text":"x","finish_reason":null}],"usage":null}`; got != want || !c.Kind.Has(HasContent) {
 		t.Errorf("chunk: got %s, want %s", got, want)
 	}
 	const head = `{"id":"c1","object":"text_completion","created":7,"model":"a/b",`

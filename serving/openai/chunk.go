@@ -40,8 +40,8 @@ type Chunk struct {
 	// Said are the bytes of text in the event, as far as it is plainly text; 0 where it has another form.
 	Said int
 
-	// counted says that Counted was read from the usage.
-	counted            bool
+	// counted says that Counted was read from the usage, and mute that there is a usage which says nothing.
+	counted, mute      bool
 	id, created, model span
 	choices, usage     span
 	err                span
@@ -104,6 +104,8 @@ func (c *Chunk) top(s *scanner) error {
 			var v span
 			if v, err = s.value(); err == nil && v.isObject(s.b) {
 				c.usage = v
+			} else {
+				c.mute = true
 			}
 		case "error":
 			var v span
