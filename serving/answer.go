@@ -380,6 +380,9 @@ func (r *round) set(name, value string) {
 // head sets the headers that every answer has.
 func (r *round) head() {
 	r.set("X-Request-Id", r.requestID)
+	if r.surface.dialect == openai.Messages {
+		r.set("Request-Id", r.requestID) // where Anthropic's SDKs look for it
+	}
 	r.set("X-Tradewind-Decision-Id", string(r.id))
 	if r.wire != nil {
 		r.set("X-Tradewind-Requested-Model", headerValue(r.wire.Model))

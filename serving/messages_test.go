@@ -160,6 +160,10 @@ func TestMessagesNative(t *testing.T) {
 			t.Errorf("event %d: got %s, want %s", i, payloads[i], e)
 		}
 	}
+	whole := w.messages(message("anthropic/claude", ""), "X-Request-Id", "mine").wantOK()
+	if id := whole.header.Get("Request-Id"); id != "mine" || a.header.Get("Request-Id") != a.header.Get("X-Request-Id") {
+		t.Errorf("Anthropic's SDKs find the request id %q and %q", id, a.header.Get("Request-Id"))
+	}
 	if _, o := w.outcome(a); o.Cost.String() != claudeCost || o.CostStatus != datasets.CostFinal || len(payloads) != len(claudeEvents) {
 		t.Errorf("%d events, outcome %+v", len(payloads), o)
 	}
