@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
@@ -46,6 +47,8 @@ type Settings struct {
 	Traffic policy.Traffic
 	// Target is everybody's: its cost is that of all requests together.
 	Target governance.TargetConfig
+	// BudgetStatus is the HTTP status of a refusal for want of budget: 429, which is OpenAI's, where it is 0, or 402.
+	BudgetStatus int
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
 	Epsilon float64
 }
@@ -59,6 +62,9 @@ func (s *Settings) Validate() error {
 	}
 	if !(s.Epsilon >= 0 && s.Epsilon <= 1) {
 		return fmt.Errorf("serving: Epsilon is %v, want a share between 0 and 1", s.Epsilon)
+	}
+	if b := s.BudgetStatus; b != 0 && b != http.StatusTooManyRequests && b != http.StatusPaymentRequired {
+		return fmt.Errorf("serving: BudgetStatus is %d, want 429 or 402", b)
 	}
 	if s.Strategy != "" && !s.Strategy.Known() {
 		return fmt.Errorf("serving: strategy %q is unknown", s.Strategy)

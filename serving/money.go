@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,9 +238,13 @@ func (r *round) moneyError(err error) error {
 	}
 	e := openai.NewError(openai.InsufficientQuota, "the %s's budget of %s USD is used up: %s spent, %s held, %s needed",
 		short.Scope, short.Limit, short.Spent, short.Held, short.Needed)
-	e.Reason = "budget_exceeded_" + short.Scope
-	e.Extra = budgetExtra(short)
-	r.g.o.Metrics.BudgetRejected(e.Reason)
+	return r.budgetError(e, "budget_exceeded_"+short.Scope, short)
+}
+
+// budgetError completes the refusal of a request for a budget's sake.
+func (r *round) budgetError(e *openai.Error, reason string, short *ledger.InsufficientError) error {
+	e.Status, e.Reason, e.Extra = cmp.Or(r.live.BudgetStatus, e.Status), reason, budgetExtra(short)
+	r.g.o.Metrics.BudgetRejected(reason)
 	return e
 }
 
@@ -271,11 +276,9 @@ func (r *round) budgetGone() error {
 // unpricedOnly refuses a request that only arms without a price could serve: they never count as free.
 func (r *round) unpricedOnly() error {
 	e := openai.NewError(openai.InsufficientQuota, "there is a budget, and no model with a known price can serve this request")
-	e.Reason = "budget_unpriced"
-	e.Extra = budgetExtra(&r.tightest)
+	err := r.budgetError(e, "budget_unpriced", &r.tightest)
 	e.Extra["needed_usd"] = nil // nobody knows
-	r.g.o.Metrics.BudgetRejected(e.Reason)
-	return e
+	return err
 }
 
 func storeError(err error) error {

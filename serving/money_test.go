@@ -13,6 +13,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/ledger"
 	"github.com/tradewind-llm/tradewind/serving/openai"
@@ -118,6 +119,20 @@ func TestBudgetGone(t *testing.T) {
 		if n := len(w.rounds()) + len(w.vendor.called()); n != 0 {
 			t.Errorf("%d rounds or calls of requests that were refused", n)
 		}
+	}
+}
+
+// TestBudgetStatus: who wants it is told 402, and everything else of the refusal stays.
+func TestBudgetStatus(t *testing.T) {
+	w := newWorld(t, setup{auth: budget(0), options: serving.Options{Settings: serving.Settings{BudgetStatus: http.StatusPaymentRequired}}})
+	a := w.chat(ask("auto", ""), bearer(keyA)...)
+	a.wantError(http.StatusPaymentRequired, openai.InsufficientQuota)
+	if a.get("error.tradewind.reason") != "budget_exceeded_key" || a.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+	w.messages(message("auto", ""), "X-Api-Key", keyA).wantAnthropicError(http.StatusPaymentRequired, "billing_error")
+	if err := (&serving.Settings{BudgetStatus: 418}).Validate(); err == nil {
+		t.Error("418 was accepted")
 	}
 }
 

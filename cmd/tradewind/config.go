@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -58,7 +59,10 @@ type config struct {
 	Keys     []governance.KeyConfig   `yaml:"keys" doc:"Who may ask. Without any, everybody on this machine may."`
 	Orgs     []governance.OwnerConfig `yaml:"orgs"`
 	Teams    []governance.OwnerConfig `yaml:"teams"`
-	Metrics  metricsConfig            `yaml:"metrics" restart:""`
+
+	BudgetStatus int `yaml:"budget_http_status" doc:"The status of a refusal for want of budget: 429, as OpenAI has it, unless it is 402."`
+
+	Metrics metricsConfig `yaml:"metrics" restart:""`
 
 	// Gates check answers, and GatePolicies say whose.
 	Gates        []gate.Config       `yaml:"gates" doc:"Checks of answers, by name."`
@@ -270,6 +274,9 @@ func readLimited(file string, most int64) ([]byte, error) {
 func (c *config) validate() error {
 	if e := c.Routing.Epsilon; e != nil && !(*e >= 0 && *e <= 1) {
 		return fmt.Errorf("config: routing.epsilon is %v, want a share between 0 and 1", *e)
+	}
+	if n := c.BudgetStatus; n != 0 && n != http.StatusTooManyRequests && n != http.StatusPaymentRequired {
+		return fmt.Errorf("config: budget_http_status is %d, want 429 or 402", n)
 	}
 	if n := c.Routing.Attempts; n < 0 || n > 3 {
 		return fmt.Errorf("config: routing.attempts is %d, want 1 to 3", n)

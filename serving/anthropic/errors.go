@@ -22,6 +22,9 @@ var errorTypes = map[openai.Code]string{
 }
 
 func errorType(e *openai.Error) string {
+	if e.Status == http.StatusPaymentRequired {
+		return "billing_error"
+	}
 	if kind, known := errorTypes[e.Code]; known {
 		return kind
 	}
