@@ -146,7 +146,8 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}
 	to, plain := newOutlet(r.w), a.Dialect() == r.surface.dialect // a translator may ask for several events before it gives one
-	var event upstream.Event                                      // one for all of them: the writer's interface takes it to the heap
+	defer to.keepAlive(r.live.KeepAlive)()
+	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
 	for {
 		if !(plain && a.Buffered()) && !to.flush() {
 			return r.broke(a, context.Canceled, seen.usage, seen.tokens())

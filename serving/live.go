@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -47,6 +48,8 @@ type Settings struct {
 	Traffic policy.Traffic
 	// Target is everybody's: its cost is that of all requests together.
 	Target governance.TargetConfig
+	// KeepAlive is how long a stream may be silent before its client gets a comment; 0 never sends one.
+	KeepAlive time.Duration
 	// BudgetStatus is the HTTP status of a refusal for want of budget: 429, which is OpenAI's, where it is 0, or 402.
 	BudgetStatus int
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.

@@ -3,6 +3,7 @@ package serving
 import (
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -16,18 +17,66 @@ type outlet struct {
 	control  *http.ResponseController
 	deadline time.Time
 	held     bool
+
+	// mu guards all above where the stream is kept alive: what does that writes between two events.
+	mu    sync.Mutex
+	alive *time.Timer
+	wrote time.Time
+	ended bool
 }
 
 func newOutlet(w http.ResponseWriter) *outlet {
 	return &outlet{w: w, control: http.NewResponseController(w)}
 }
 
+// comment is a line of a stream that no client reads.
+const comment = ": tradewind\n\n"
+
+// keepAlive lets a client, and whatever stands between, hear something whenever a stream that has begun is silent for so
+// long, until what it returns is called. No piece has to set the timer anew: it looks when the last one was.
+func (o *outlet) keepAlive(every time.Duration) (end func()) {
+	if every <= 0 {
+		return func() {}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.alive = time.AfterFunc(every, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.ended {
+			return
+		}
+		wait := every
+		switch silent := time.Since(o.wrote); {
+		case o.wrote.IsZero(): // it has not begun
+		case silent < every:
+			wait -= silent
+		case !o.put([]byte(comment)) || !o.push():
+			return
+		}
+		o.alive.Reset(wait)
+	})
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.ended = true
+		o.alive.Stop()
+	}
+}
+
 // write takes a piece and reports whether the client is still there.
 func (o *outlet) write(b []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.put(b)
+}
+
+func (o *outlet) put(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	if now := time.Now(); o.deadline.Sub(now) < sendMax-time.Second { // setting it for each piece would cost as much as the piece
+	now := time.Now()
+	if o.wrote = now; o.deadline.Sub(now) < sendMax-time.Second { // setting it for each piece would cost as much as the piece
 		o.deadline = now.Add(sendMax)
 		_ = o.control.SetWriteDeadline(o.deadline) // what has no deadlines (a test's recorder) never blocks either
 	}
@@ -38,6 +87,12 @@ func (o *outlet) write(b []byte) bool {
 
 // flush sends what is held and reports whether the client takes it.
 func (o *outlet) flush() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.push()
+}
+
+func (o *outlet) push() bool {
 	if !o.held {
 		return true
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,5 +52,49 @@ func TestOutlet(t *testing.T) {
 		if c.err = http.ErrNotSupported; !o.send([]byte("b")) {
 			t.Error("a recorder does not take it")
 		}
+	})
+}
+
+// TestKeepAlive: a stream that is silent for long gets a comment between its events, none before it has begun, none where it
+// is not silent and none once it has ended.
+func TestKeepAlive(t *testing.T) {
+	const every = 15 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		c := &client{ResponseRecorder: httptest.NewRecorder()}
+		o := newOutlet(c)
+		said := func() string {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return c.Body.String()
+		}
+		end := o.keepAlive(every)
+		time.Sleep(20 * every)
+		for range 100 {
+			o.send([]byte("e"))
+			time.Sleep(every - time.Millisecond)
+		}
+		o.send([]byte("e"))
+		if got, want := said(), strings.Repeat("e", 101); got != want {
+			t.Fatalf("an early or talkative stream: %q", got)
+		}
+		time.Sleep(3*every + time.Second)
+		o.write([]byte("f"))
+		if got, want := said()[101:], strings.Repeat(": tradewind\n\n", 3)+"f"; got != want {
+			t.Errorf("after three silences %q", got)
+		}
+		before := said()
+		end()
+		time.Sleep(5 * every)
+		if said() != before {
+			t.Error("a stream that has ended got a comment")
+		}
+		gone := newOutlet(&client{ResponseRecorder: httptest.NewRecorder(), err: errors.New("gone")})
+		defer gone.keepAlive(every)()
+		gone.send([]byte("e"))
+		time.Sleep(5 * every)
+		if gone.alive.Stop() {
+			t.Error("a client that has gone is kept alive")
+		}
+		newOutlet(c).keepAlive(0)() // never
 	})
 }

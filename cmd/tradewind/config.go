@@ -60,6 +60,8 @@ type config struct {
 	Orgs     []governance.OwnerConfig `yaml:"orgs"`
 	Teams    []governance.OwnerConfig `yaml:"teams"`
 
+	Streams streamsConfig `yaml:"streams"`
+
 	BudgetStatus int `yaml:"budget_http_status" doc:"The status of a refusal for want of budget: 429, as OpenAI has it, unless it is 402."`
 
 	Metrics metricsConfig `yaml:"metrics" restart:""`
@@ -196,6 +198,30 @@ func (s *sessionsConfig) options() session.Options {
 	return session.Options{Idle: time.Duration(s.Idle * float64(time.Second)), Max: s.Max}
 }
 
+// streamsConfig is how streams are kept alive. Fifteen seconds are less than what stands between a client and us usually waits.
+type streamsConfig struct {
+	KeepAlive *float64 `yaml:"keep_alive_seconds" doc:"How long a stream may be silent before its client gets a comment line; 15 by default, and 0 never sends one: a few clients cannot read them."`
+}
+
+const (
+	keepAliveDefault = 15
+	keepAliveMax     = 3600
+)
+
+func (s *streamsConfig) keepAlive() time.Duration {
+	if s.KeepAlive == nil {
+		return keepAliveDefault * time.Second
+	}
+	return time.Duration(*s.KeepAlive * float64(time.Second))
+}
+
+func (s *streamsConfig) validate() error {
+	if v := s.KeepAlive; v != nil && *v != 0 && !(*v >= 1 && *v <= keepAliveMax) {
+		return fmt.Errorf("config: streams.keep_alive_seconds is %v, want 0 (never) or 1 to %d", *v, keepAliveMax)
+	}
+	return nil
+}
+
 type journalConfig struct {
 	Sync         string `yaml:"sync" enum:"write,always" doc:"write: a killed process loses nothing. always: nor does a power loss."`
 	SegmentBytes int64  `yaml:"segment_bytes" doc:"The size beyond which a segment is sealed."`
@@ -290,7 +316,7 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
-	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Idempotency.validate()); err != nil {
+	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Streams.validate(), c.Idempotency.validate()); err != nil {
 		return err
 	}
 	seen := map[string]bool{}

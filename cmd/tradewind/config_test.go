@@ -135,6 +135,7 @@ func TestConfigBad(t *testing.T) {
 		"no number":          {"routing: {epsilon: .nan}\n", "between 0 and 1"},
 		"attempts":           {"routing: {attempts: 4}\n", "1 to 3"},
 		"timeout":            {"routing: {timeout_seconds: -1}\n", "at most 3600"},
+		"keep alive":         {"streams: {keep_alive_seconds: .5}\n", "0 (never) or 1 to 3600"},
 		"budget status":      {"budget_http_status: 418\n", "want 429 or 402"},
 		"alias":              {"aliases: {x: none}\n", `"x" stands for "none", which is not served`},
 		"catalog":            {"catalog: /no/such\n", "catalog: open /no/such"},
