@@ -28,6 +28,8 @@ type fleet struct {
 	priced  time.Time
 	// skipped is what the configured file of facts has no place for.
 	skipped []catalog.Skipped
+	// patience is that for the arms which have their own.
+	patience map[catalog.ArmID]upstream.Patience
 	// made remembers of what each provider was made.
 	made map[string][]vendorOptions
 }
@@ -40,7 +42,7 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: append(c.secrets(), otlp.Secrets(getenv)...), made: map[string][]vendorOptions{}}
+	f := &fleet{providers: map[string]upstream.Provider{}, secrets: append(c.secrets(), otlp.Secrets(getenv)...), made: map[string][]vendorOptions{}, patience: map[catalog.ArmID]upstream.Patience{}}
 	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
@@ -219,6 +221,11 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 				return fmt.Errorf("provider %s: %w", p.Name, err)
 			}
 			f.arms = append(f.arms, arms...)
+			if own := m.Patience.patience(); own != (upstream.Patience{}) {
+				for i := range arms {
+					f.patience[arms[i].ID] = own
+				}
+			}
 		}
 	}
 	if len(p.Models) > 0 {

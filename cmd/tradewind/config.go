@@ -186,6 +186,8 @@ type routingConfig struct {
 	Traffic  string                  `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
 	Attempts int                     `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
 	Timeout  float64                 `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
+	Patience patienceConfig          `yaml:",inline"`
+	OnPolicy bool                    `yaml:"failover_on_policy" doc:"Whether another model may be asked what one refused for its content."`
 }
 
 // sessionsConfig is for how long, and of how many conversations, the arm is remembered.
@@ -316,7 +318,7 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
-	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Streams.validate(), c.Idempotency.validate()); err != nil {
+	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Streams.validate(), c.Routing.Patience.validate("routing"), c.Idempotency.validate()); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -330,6 +332,11 @@ func (c *config) validate() error {
 		}
 		if err := p.validateKeys(); err != nil {
 			return err
+		}
+		for i := range p.Models {
+			if err := p.Models[i].Patience.validate("provider " + p.Name + ": model " + p.Models[i].Name); err != nil {
+				return err
+			}
 		}
 	}
 	if err := c.validateGates(); err != nil {

@@ -136,6 +136,8 @@ func TestConfigBad(t *testing.T) {
 		"attempts":           {"routing: {attempts: 4}\n", "1 to 3"},
 		"timeout":            {"routing: {timeout_seconds: -1}\n", "at most 3600"},
 		"keep alive":         {"streams: {keep_alive_seconds: .5}\n", "0 (never) or 1 to 3600"},
+		"patience":           {"routing: {chunk_seconds: -1}\n", "routing: chunk_seconds is -1"},
+		"patience of one":    {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, first_token_seconds: 4000}]}\n", "model m: first_token_seconds is 4000"},
 		"budget status":      {"budget_http_status: 418\n", "want 429 or 402"},
 		"alias":              {"aliases: {x: none}\n", `"x" stands for "none", which is not served`},
 		"catalog":            {"catalog: /no/such\n", "catalog: open /no/such"},

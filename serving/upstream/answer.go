@@ -29,6 +29,7 @@ type Answer struct {
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	timer  *time.Timer
+	pause  time.Duration // that the arm may make between two events
 	req    *Request
 	source Stream
 
@@ -77,7 +78,7 @@ func (a *Answer) Next() (Event, error) {
 	if a.ended {
 		return Event{}, io.EOF
 	}
-	a.timer.Reset(a.pool.o.ChunkTimeout)
+	a.timer.Reset(a.pause)
 	ev, err := a.source.Next()
 	a.timer.Stop()
 	if err == nil && ev.Kind.Has(openai.HasError) {

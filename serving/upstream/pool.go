@@ -23,6 +23,8 @@ type Options struct {
 	FirstTokenTimeout time.Duration
 	ChunkTimeout      time.Duration
 	AnswerTimeout     time.Duration
+	// Patience is that for arms which differ: some think for minutes before their first word.
+	Patience map[catalog.ArmID]Patience
 	// RequestTimeout bounds all attempts together, answer included (600 s).
 	RequestTimeout time.Duration
 	// MaxAttempts bounds the attempts of one request (3).
@@ -51,6 +53,11 @@ type Change struct {
 func (o *Options) Validate() error {
 	if o.FirstTokenTimeout < 0 || o.ChunkTimeout < 0 || o.AnswerTimeout < 0 || o.RequestTimeout < 0 || o.MaxAttempts < 0 {
 		return errors.New("upstream: timeouts and attempts must not be negative")
+	}
+	for arm, p := range o.Patience {
+		if err := p.Validate(); err != nil {
+			return fmt.Errorf("%w: %s", err, arm)
+		}
 	}
 	for name, p := range o.Providers {
 		if p == nil {
@@ -339,11 +346,13 @@ func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last boo
 	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, input: float64(plan.InputTokens), started: time.Now()}
 	a.attempt = Attempt{Arm: c.ID, StartedAt: p.o.Now(), arm: c}
 	ctx, a.cancel = context.WithCancelCause(ctx)
+	patience := p.patience(c.ID)
+	a.pause = patience.Chunk
 	wait := p.o.RequestTimeout
 	if plan.Stream {
-		wait = p.o.FirstTokenTimeout
+		wait = patience.FirstToken
 	} else if !last {
-		wait = p.o.AnswerTimeout
+		wait = patience.Answer
 	}
 	a.ctx, a.timer = ctx, time.AfterFunc(wait, func() { a.cancel(errStalled) })
 	a.req = &Request{Arm: c, Stream: plan.Stream, Dialect: openai.Chat}
