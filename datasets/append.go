@@ -46,6 +46,7 @@ func (d *Decision) AppendJSON(b []byte) ([]byte, error) {
 	w.someTexts(`,"gates":`, d.Gates)
 	w.amount(`,"hold_usd":`, d.Hold)
 	w.int(`,"input_tokens":`, int64(d.InputTokens))
+	w.someTexts(`,"needs":`, d.Needs)
 	w.someBool(`,"stream":`, d.Stream)
 	w.tags(`,"tags":`, d.Tags)
 	if len(d.Features) > 0 {

@@ -219,6 +219,9 @@ func genRound(t *rapid.T) Round {
 	for range rapid.IntRange(0, 2).Draw(t, "gates") {
 		r.Decision.Gates = append(r.Decision.Gates, text("gate"))
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "needs") {
+		r.Decision.Needs = append(r.Decision.Needs, text("need"))
+	}
 	for range rapid.IntRange(0, 2).Draw(t, "attempts") {
 		r.Outcome.Attempts = append(r.Outcome.Attempts, Attempt{Arm: genArm(t), StartedAt: genAt(t), Outcome: text("outcome"),
 			HTTPStatus: rapid.IntRange(0, 599).Draw(t, "http"), ErrorClass: text("class"), FirstTokenMS: genMaybe(t),

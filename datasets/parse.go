@@ -73,6 +73,9 @@ func (r *reader) decision() (d Decision) {
 	}
 	d.Hold = r.amount(`,"hold_usd":`)
 	d.InputTokens = int(r.int(`,"input_tokens":`))
+	for more := r.has(`,"needs":[`); more; more = r.more() {
+		d.Needs = append(d.Needs, r.string())
+	}
 	d.Stream = r.someBool(`,"stream":`)
 	d.Tags = r.tags(`,"tags":`)
 	if r.has(`,"features":`) {

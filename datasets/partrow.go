@@ -54,6 +54,7 @@ type partRow struct {
 	Gates          []string      `parquet:"gates,list" parquet-element:",dict"`
 	HoldNanoUSD    int64         `parquet:"hold_nanousd"`
 	InputEstimate  int64         `parquet:"input_tokens_estimate"`
+	Needs          []string      `parquet:"needs,list" parquet-element:",dict"`
 	Stream         bool          `parquet:"stream"`
 	Tags           string        `parquet:"tags,json,dict"`
 	Features       []byte        `parquet:"features"`
@@ -117,7 +118,7 @@ func sealable(r *Round) (Round, error) {
 	if len(d.Tags) == 0 {
 		d.Tags = nil
 	}
-	d.Gates = nilIfEmpty(d.Gates)
+	d.Gates, d.Needs = nilIfEmpty(d.Gates), nilIfEmpty(d.Needs)
 	o.Attempts = slices.Clone(nilIfEmpty(o.Attempts))
 	floats := []float64{d.Complexity, d.Propensity, o.LatencyMS, o.OverheadMS, deref(o.TTFTMS)}
 	floats = append(floats, d.Propensities...)
@@ -180,7 +181,7 @@ func flatten(r *Round, scratch *[]byte) (partRow, error) {
 		RouterVersion: d.RouterVersion, CatalogVersion: d.CatalogVersion, Strategy: d.Strategy, Certified: d.Certified,
 		Complexity: d.Complexity, Estimates: estimates, Case: string(caseJSON), Propensities: d.Propensities,
 		Action: string(d.Action), Propensity: d.Propensity, Explored: d.Explored, Reason: string(d.Reason),
-		Gates: d.Gates, HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Stream: d.Stream, Tags: string(tags),
+		Gates: d.Gates, HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Needs: d.Needs, Stream: d.Stream, Tags: string(tags),
 		Features: d.Features, SpecDigest: d.SpecDigest,
 		EndedAt: o.At.UnixMicro(), Status: string(o.Status), Served: string(o.Served), ServedReason: string(o.Reason),
 		Usage: o.Usage, CostNanoUSD: int64(o.Cost), CostStatus: string(o.CostStatus), Error: o.Error,
@@ -284,7 +285,7 @@ func (row *partRow) flat() Round {
 			Policy: row.Policy, RouterVersion: row.RouterVersion, CatalogVersion: row.CatalogVersion, Strategy: row.Strategy,
 			Certified: row.Certified, Complexity: row.Complexity, Propensities: nilIfEmpty(row.Propensities),
 			Action: catalog.ArmID(row.Action), Propensity: row.Propensity, Explored: row.Explored, Reason: Reason(row.Reason),
-			Gates: nilIfEmpty(row.Gates), Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Stream: row.Stream,
+			Gates: nilIfEmpty(row.Gates), Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Needs: nilIfEmpty(row.Needs), Stream: row.Stream,
 			Features: nilIfEmpty(row.Features), SpecDigest: row.SpecDigest, Prompt: row.Prompt,
 		},
 		Outcome: Outcome{

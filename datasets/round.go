@@ -86,7 +86,9 @@ type Decision struct {
 	// Hold is the amount set aside before dispatch.
 	Hold        catalog.Nanodollars `json:"hold_usd"`
 	InputTokens int                 `json:"input_tokens"`
-	Stream      bool                `json:"stream,omitempty"`
+	// Needs are the capabilities that the request asks of an arm, by the catalog's names.
+	Needs  []string `json:"needs,omitempty"`
+	Stream bool     `json:"stream,omitempty"`
 
 	// Tags are the client's own labels.
 	Tags map[string]string `json:"tags,omitempty"`

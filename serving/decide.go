@@ -28,6 +28,7 @@ func (r *round) propose() error {
 		return err
 	}
 	d.Policy, d.Tags, d.Stream, d.InputTokens = cmp.Or(r.demands.Policy, policyName(r.traffic)), r.wire.Tradewind.Tags, r.wire.Stream, r.context.Tokens
+	d.Needs = openai.CapabilityNames(r.wire.Needs)
 
 	if r.surface.direct != nil {
 		d.Policy = directPolicy

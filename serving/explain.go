@@ -12,7 +12,6 @@ import (
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/governance"
-	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
 // Explanation is the decision object: one form in /v1/route, /v1/decisions/{id}, `explain: true` and the command line.
@@ -63,8 +62,7 @@ type Weights struct {
 
 // Needs is what the request asks of an arm.
 type Needs struct {
-	InputTokens int `json:"input_tokens"`
-	// Capabilities are absent where only the journal is known, which does not keep them.
+	InputTokens  int      `json:"input_tokens"`
 	Capabilities []string `json:"capabilities,omitempty"`
 }
 
@@ -94,7 +92,7 @@ func Explain(d *datasets.Decision, o *datasets.Outcome) *Explanation {
 		ID: d.RoundID, CreatedAt: d.At, RequestID: d.RequestID, Requested: d.Requested, Action: d.Action,
 		Complexity: d.Complexity, Reason: d.Reason, Strategy: d.Strategy, Policy: d.Policy, RouterVersion: d.RouterVersion,
 		CatalogVersion: d.CatalogVersion, Propensity: d.Propensity, Explored: d.Explored, Certified: d.Certified,
-		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens}, Gates: d.Gates, CostStatus: datasets.CostPending,
+		Weights: Weights{Quality: 1, Cost: d.Case.Lambda}, Needs: Needs{InputTokens: d.InputTokens, Capabilities: d.Needs}, Gates: d.Gates, CostStatus: datasets.CostPending,
 	}
 	if d.Case.LatencyFirst {
 		e.Weights = Weights{Latency: 1}
@@ -267,9 +265,7 @@ func (r *round) explainNow() []byte {
 	if o.CostStatus == "" {
 		o.CostStatus = datasets.CostFinal
 	}
-	e := Explain(&r.decision, &o)
-	e.Needs.Capabilities = openai.CapabilityNames(r.wire.Needs)
-	b, err := json.Marshal(e)
+	b, err := json.Marshal(Explain(&r.decision, &o))
 	if err != nil {
 		r.g.o.Log.Error("a decision could not be shown", "round", r.id, "error", err)
 		return nil

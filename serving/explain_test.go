@@ -76,10 +76,18 @@ func TestEveryReasonInWords(t *testing.T) {
 // TestOneDecisionObject: what /v1/route says of a request, what its answer carries, and what is shown of it later are one
 // object, but for what only one of them can know.
 func TestOneDecisionObject(t *testing.T) {
-	w := newWorld(t, setup{})
+	const tool = `,"tools":[{"type":"function","function":{"name":"f"}}]`
+	arms := threeArms()
+	for i := range arms {
+		arms[i].Capabilities |= catalog.Tools
+	}
+	w := newWorld(t, setup{arms: arms})
+	if a := w.do("POST", "/v1/route", ask("auto", tool)).wantOK(); !strings.Contains(a.body, `"capabilities":["tools"]`) {
+		t.Errorf("what the request needs is not told: %s", a.body)
+	}
 	for _, model := range []string{"auto", "auto:cost", "auto:quality", "auto:latency", "auto:availability", "two/middle"} {
 		for _, stream := range []string{"", `,"stream":true`} {
-			body := ask(model, stream+`,"tradewind":{"explain":true,"explore":false}`)
+			body := ask(model, tool+stream+`,"tradewind":{"explain":true,"explore":false}`)
 			route := w.do("POST", "/v1/route", body).wantOK()
 			a := w.chat(body).wantOK()
 			carried := a.body
@@ -93,8 +101,8 @@ func TestOneDecisionObject(t *testing.T) {
 			unmarshal(t, route.body, &dry)
 			unmarshal(t, w.do("GET", "/v1/decisions/"+string(a.round()), "").wantOK().body, &later)
 			ran := []string{"attempts", "usage", "cost_usd", "cost_status", "status", "served"}
-			compare(t, model+" shown later", later, inside.Tradewind, "needs") // the journal keeps no capabilities
-			compare(t, model+" routed", dry, inside.Tradewind, append(ran, "id", "created_at", "request_id", "dry_run", "needs")...)
+			compare(t, model+" shown later", later, inside.Tradewind)
+			compare(t, model+" routed", dry, inside.Tradewind, append(ran, "id", "created_at", "request_id", "dry_run")...)
 		}
 	}
 }

@@ -240,7 +240,7 @@ func (g *Gateway) route(c *gin.Context) {
 	r.choose(r.proposed.Best)
 	r.head()
 	e := Explain(&r.decision, nil)
-	e.DryRun, e.Needs.Capabilities = true, openai.CapabilityNames(r.wire.Needs)
+	e.DryRun = true
 	c.JSON(http.StatusOK, e)
 }
 
