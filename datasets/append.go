@@ -48,6 +48,7 @@ func (d *Decision) AppendJSON(b []byte) ([]byte, error) {
 	w.int(`,"input_tokens":`, int64(d.InputTokens))
 	w.someTexts(`,"needs":`, d.Needs)
 	w.someBool(`,"stream":`, d.Stream)
+	w.someText(`,"end_user":`, d.EndUser)
 	w.tags(`,"tags":`, d.Tags)
 	if len(d.Features) > 0 {
 		w.key(`,"features":"`)

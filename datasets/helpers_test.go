@@ -207,6 +207,7 @@ func genRound(t *rapid.T) Round {
 	for range r.Decision.Case.Candidates {
 		r.Decision.Propensities = append(r.Decision.Propensities, genFinite(t))
 	}
+	r.Decision.EndUser = text("end user")
 	for range rapid.IntRange(0, 2).Draw(t, "tags") {
 		if r.Decision.Tags == nil {
 			r.Decision.Tags = map[string]string{}

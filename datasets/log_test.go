@@ -559,7 +559,7 @@ func TestReadBackSees(t *testing.T) {
 	derived := []string{"PromptID", "Dataset", "Split", "Model", "Score", "CostUSD", "InputTokens", "OutputTokens", "LatencyMS"}
 	round := busyRounds(1)[0]
 	round.Decision.Tags, round.Decision.Gates = map[string]string{"a": "b"}, []string{"whole"}
-	round.Decision.Needs = []string{"tools"}
+	round.Decision.Needs, round.Decision.EndUser = []string{"tools"}, "bob"
 	round.Outcome.Attempts[0].Verdicts = []GateVerdict{{Gate: "whole", Verdict: Passed}}
 	wrote, err := flatten(&round, new([]byte))
 	if err != nil || !wrote.says(&wrote, &round, false) || !wrote.says(&wrote, &round, true) {

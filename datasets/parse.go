@@ -77,6 +77,7 @@ func (r *reader) decision() (d Decision) {
 		d.Needs = append(d.Needs, r.string())
 	}
 	d.Stream = r.someBool(`,"stream":`)
+	d.EndUser = r.someText(`,"end_user":`)
 	d.Tags = r.tags(`,"tags":`)
 	if r.has(`,"features":`) {
 		var err error

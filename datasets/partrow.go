@@ -56,6 +56,7 @@ type partRow struct {
 	InputEstimate  int64         `parquet:"input_tokens_estimate"`
 	Needs          []string      `parquet:"needs,list" parquet-element:",dict"`
 	Stream         bool          `parquet:"stream"`
+	EndUser        string        `parquet:"end_user,dict"`
 	Tags           string        `parquet:"tags,json,dict"`
 	Features       []byte        `parquet:"features"`
 	SpecDigest     string        `parquet:"spec_digest,dict"`
@@ -181,7 +182,7 @@ func flatten(r *Round, scratch *[]byte) (partRow, error) {
 		RouterVersion: d.RouterVersion, CatalogVersion: d.CatalogVersion, Strategy: d.Strategy, Certified: d.Certified,
 		Complexity: d.Complexity, Estimates: estimates, Case: string(caseJSON), Propensities: d.Propensities,
 		Action: string(d.Action), Propensity: d.Propensity, Explored: d.Explored, Reason: string(d.Reason),
-		Gates: d.Gates, HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Needs: d.Needs, Stream: d.Stream, Tags: string(tags),
+		Gates: d.Gates, HoldNanoUSD: int64(d.Hold), InputEstimate: int64(d.InputTokens), Needs: d.Needs, Stream: d.Stream, EndUser: d.EndUser, Tags: string(tags),
 		Features: d.Features, SpecDigest: d.SpecDigest,
 		EndedAt: o.At.UnixMicro(), Status: string(o.Status), Served: string(o.Served), ServedReason: string(o.Reason),
 		Usage: o.Usage, CostNanoUSD: int64(o.Cost), CostStatus: string(o.CostStatus), Error: o.Error,
@@ -285,7 +286,7 @@ func (row *partRow) flat() Round {
 			Policy: row.Policy, RouterVersion: row.RouterVersion, CatalogVersion: row.CatalogVersion, Strategy: row.Strategy,
 			Certified: row.Certified, Complexity: row.Complexity, Propensities: nilIfEmpty(row.Propensities),
 			Action: catalog.ArmID(row.Action), Propensity: row.Propensity, Explored: row.Explored, Reason: Reason(row.Reason),
-			Gates: nilIfEmpty(row.Gates), Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Needs: nilIfEmpty(row.Needs), Stream: row.Stream,
+			Gates: nilIfEmpty(row.Gates), Hold: catalog.Nanodollars(row.HoldNanoUSD), InputTokens: int(row.InputEstimate), Needs: nilIfEmpty(row.Needs), Stream: row.Stream, EndUser: row.EndUser,
 			Features: nilIfEmpty(row.Features), SpecDigest: row.SpecDigest, Prompt: row.Prompt,
 		},
 		Outcome: Outcome{

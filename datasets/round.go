@@ -90,6 +90,8 @@ type Decision struct {
 	Needs  []string `json:"needs,omitempty"`
 	Stream bool     `json:"stream,omitempty"`
 
+	// EndUser is the client's own name of whom it asks for, empty where nothing of the request may be kept.
+	EndUser string `json:"end_user,omitempty"`
 	// Tags are the client's own labels.
 	Tags map[string]string `json:"tags,omitempty"`
 	// Features are the extracted features in the compact form of features.Context, SpecDigest the code they came from.

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -30,6 +31,7 @@ func (r *round) journalDecision() error {
 		r.features = r.context.AppendBinary(r.features[:0])
 		d.Features, d.SpecDigest = r.features, r.router.spec
 		d.Conversation = r.talk.id.String() // of a text, so it is kept where features are
+		d.EndUser = strings.ToValidUTF8(cmp.Or(r.wire.Tradewind.EndUser, r.wire.User), "")
 	}
 	if level == governance.LogFull {
 		text := r.router.extractor.Ask(&r.wire.Prompt)

@@ -23,6 +23,7 @@ import (
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving"
 	"github.com/tradewind-llm/tradewind/serving/governance"
+	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/simulated"
 	"github.com/tradewind-llm/tradewind/trainer"
@@ -318,7 +319,11 @@ func TestLogLevels(t *testing.T) {
 		if tt.header != "" {
 			header = append(header, "X-Tradewind-Log", tt.header)
 		}
-		d, _ := w.outcome(w.chat(ask("auto", ""), header...).wantOK())
+		user := map[bool]string{true: "bob"}[tt.features]
+		d, _ := w.outcome(w.chat(ask("auto", `,"user":"bob"`), header...).wantOK())
+		if d.EndUser != user {
+			t.Errorf("key %q, header %q: the end user is %q, want %q", tt.key, tt.header, d.EndUser, user)
+		}
 		if (len(d.Features) > 0) != tt.features || (d.Prompt != "") != tt.text {
 			t.Errorf("key %q, header %q: %d bytes of features, prompt %q", tt.key, tt.header, len(d.Features), d.Prompt)
 		}
@@ -333,6 +338,21 @@ func TestLogLevels(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEndUser: the header names whom a request is for, or else the body's field does.
+func TestEndUser(t *testing.T) {
+	w := newWorld(t, setup{})
+	eve := []string{"X-Tradewind-End-User", "eve"}
+	for want, a := range map[string]*answer{
+		"": w.chat(ask("auto", "")), "bob": w.chat(ask("auto", `,"user":"bob"`)), "eve": w.chat(ask("auto", `,"user":"bob"`), eve...),
+		"ann": w.messages(message("auto", `,"metadata":{"user_id":"ann"}`)),
+	} {
+		if d, _ := w.outcome(a.wantOK()); d.EndUser != want {
+			t.Errorf("the log says it was for %q, want %q", d.EndUser, want)
+		}
+	}
+	w.chat(ask("auto", ""), "X-Tradewind-End-User", strings.Repeat("x", openai.UserMax+1)).wantError(400, openai.InvalidRequest)
 }
 
 // TestConcurrentRounds: rounds share pooled memory; none may see another's.

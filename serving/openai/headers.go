@@ -123,7 +123,9 @@ func (r *Request) header(name, param, v string) (err error) {
 		ms, e := parseInteger(param, v, 1, millisMax)
 		err, o.Timeout = e, time.Duration(ms)*time.Millisecond
 	case "end-user":
-		o.EndUser = v
+		if o.EndUser = v; len(v) > UserMax {
+			err = badParam(param, "must be at most %d bytes long", UserMax)
+		}
 	case "log":
 		if o.Log = v; v != "full" && v != "features" && v != "none" {
 			err = badParam(param, "must be one of full, features, none")
