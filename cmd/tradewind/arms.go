@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -124,7 +125,7 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 			continue
 		}
 		if all[i].BaseURL == "" {
-			all[i].BaseURL = v.BaseURL
+			all[i].BaseURL = cmp.Or(ollama(v.Name, getenv), v.BaseURL)
 		}
 		if all[i].Type == "" {
 			all[i].Type = v.Protocol()

@@ -124,6 +124,16 @@ func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
 	return p.APIKey != ""
 }
 
+// ollama is where OLLAMA_BASE_URL says that Ollama is, with or without the version, and "" for any other vendor: which models
+// it has stands in the configuration alone.
+func ollama(vendor string, getenv func(string) string) string {
+	base := getenv("OLLAMA_BASE_URL")
+	if vendor != "ollama" || base == "" {
+		return ""
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") + "/v1"
+}
+
 // serves reports whether arms of a mode can be asked in the protocol that the provider speaks.
 func (p *providerConfig) serves(mode catalog.Mode) bool {
 	switch p.Type {

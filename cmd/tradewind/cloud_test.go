@@ -40,6 +40,7 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		{env{"AWS_BEARER_TOKEN_BEDROCK": "b", "AWS_REGION": "us-east-1"}, "amazon-bedrock bedrock  b us-east-1"},
 		{env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x.openai.azure.com"}, ""}, // nobody knows which models
 		{env{"ANTHROPIC_API_KEY": "c"}, "anthropic anthropic https://api.anthropic.com/v1 c"},
+		{env{"OLLAMA_BASE_URL": "http://127.0.0.1:1"}, ""}, // nobody knows which models
 	} {
 		got := ""
 		for _, p := range withVendors(nil, test.env.get) {
@@ -47,6 +48,11 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		}
 		if got != test.want {
 			t.Errorf("%v: %q, want %q", test.env, got, test.want)
+		}
+	}
+	for said, want := range map[string]string{"": "http://127.0.0.1:11434/v1", "http://h:1": "http://h:1/v1", "http://h:1/v1/": "http://h:1/v1"} {
+		if got := withVendors([]providerConfig{{Name: "ollama"}}, env{"OLLAMA_BASE_URL": said}.get)[0]; got.BaseURL != want || got.Type != catalog.ProtocolOpenAI {
+			t.Errorf("OLLAMA_BASE_URL=%s: %s at %s, want %s", said, got.Type, got.BaseURL, want)
 		}
 	}
 	e := env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t", "AWS_DEFAULT_REGION": "eu-west-1"}

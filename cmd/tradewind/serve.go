@@ -56,6 +56,9 @@ func (*serveCmd) Help() string {
 	s.WriteString("Providers whose key is in the environment are served with the models that the catalog has of them, and further keys of one in NAME_2, NAME_3 and so on:\n\n")
 	known, err := catalog.Default()
 	for _, v := range catalog.Providers() {
+		if len(v.KeyVars) == 0 {
+			continue
+		}
 		fmt.Fprintf(&s, "  %-15s %s", v.Name, strings.Join(v.KeyVars, " or "))
 		if f := (fleet{catalog: known}); v.Protocol() == catalog.ProtocolAzure || err == nil && !f.knows(v.Name) {
 			s.WriteString(" (its models have to be named in the configuration)")
@@ -63,7 +66,7 @@ func (*serveCmd) Help() string {
 		s.WriteByte('\n')
 	}
 	s.WriteString(`
-Amazon Bedrock also takes AWS_REGION, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN where it is configured; Azure AZURE_API_BASE and AZURE_API_VERSION. Any other OpenAI-compatible endpoint is one of providers in the configuration.
+Amazon Bedrock also takes AWS_REGION, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN where it is configured; Azure AZURE_API_BASE and AZURE_API_VERSION, and ollama OLLAMA_BASE_URL. Any other OpenAI-compatible endpoint is one of providers in the configuration.
 
 TRADEWIND_CONFIG, TRADEWIND_LISTEN (or PORT) and TRADEWIND_DATA_DIR stand for the flags; TRADEWIND_LOG_LEVEL is DEBUG, INFO, WARN or ERROR. With OTEL_EXPORTER_OTLP_ENDPOINT every request is a trace.`)
 	return s.String()

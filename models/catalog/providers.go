@@ -60,5 +60,6 @@ func Providers() []Provider {
 		{"azure", "", []string{"AZURE_API_KEY"}, "max_completion_tokens"},
 		{"perplexity", "https://api.perplexity.ai", []string{"PERPLEXITY_API_KEY"}, ""},
 		{"openrouter", "https://openrouter.ai/api/v1", []string{"OPENROUTER_API_KEY"}, ""},
+		{"ollama", "http://127.0.0.1:11434/v1", nil, ""},
 	}
 }
