@@ -236,7 +236,7 @@ func (r *round) moneyError(err error) error {
 	if !errors.As(err, &short) {
 		return storeError(err)
 	}
-	e := openai.NewError(openai.InsufficientQuota, "the %s's budget of %s USD is used up: %s spent, %s held, %s needed",
+	e := openai.NewError(openai.InsufficientQuota, "the %s's budget of %s USD does not carry this request: %s spent, %s held, %s needed",
 		short.Scope, short.Limit, short.Spent, short.Held, short.Needed)
 	return r.budgetError(e, "budget_exceeded_"+short.Scope, short)
 }

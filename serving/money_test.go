@@ -108,6 +108,9 @@ func TestBudgetGone(t *testing.T) {
 						t.Errorf("%s %s: %s is %v, want %s", scope, path, name, got, want)
 					}
 				}
+				if says, _ := a.get("error.message").(string); !strings.Contains(says, "does not carry this request: 0 spent") {
+					t.Errorf("%s", says)
+				}
 				if a.get("error.tradewind.resets_at") == nil || a.get("error.type") != "insufficient_quota" || a.header.Get("X-Should-Retry") != "false" {
 					t.Errorf("%s: %v %s", scope, a.header, a.body)
 				}
