@@ -68,7 +68,8 @@ func (c *Classifier) Estimate(dst *policy.Estimates, x *features.Context) {
 	c.shifted(dst, s)
 	c.errors(dst, s)
 	c.tokens(dst, s)
-	dst.Novelty = c.novelty(s.Posterior)
+	dst.Task = floats.MaxIdx(s.Posterior)
+	dst.Novelty = c.novelty(s.Posterior, dst.Task)
 	c.scratch.Put(s)
 }
 

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
-
-	"gonum.org/v1/gonum/floats"
 )
 
 const (
@@ -44,12 +42,12 @@ func Entropy(p []float64) float64 {
 
 // novelty is how many standard deviations less clear a prompt's task is than those of its likeliest task were in training;
 // 0 where training kept no reference.
-func (c *Classifier) novelty(posterior []float64) float64 {
+func (c *Classifier) novelty(posterior []float64, likeliest int) float64 {
 	reference := c.model.Router.Novelty
 	if len(reference) == 0 {
 		return 0
 	}
-	task := &reference[floats.MaxIdx(posterior)]
+	task := &reference[likeliest]
 	z := (Entropy(posterior) - task.Mean) / max(math.Sqrt(task.Variance), noveltyErrMin)
 	return max(-noveltyLimit, min(noveltyLimit, z))
 }
@@ -100,4 +98,33 @@ func (w *Window) Add(novelty float64) (mean float64, full bool) {
 // NoveltyZ is the mean novelty of a window in standard errors. The reference is a sample too.
 func NoveltyZ(mean float64, samples int) float64 {
 	return mean / math.Sqrt(1.0/NoveltyWindow+1/float64(max(samples, 1)))
+}
+
+// Mix counts prompts by their likeliest task. Its methods may be called from any goroutine.
+type Mix struct{ counts []atomic.Uint32 }
+
+// NewMix makes one of the classifier's tasks.
+func (c *Classifier) NewMix() *Mix {
+	return &Mix{counts: make([]atomic.Uint32, len(c.model.Router.Tasks))}
+}
+
+// Add counts a prompt whose estimates said that its likeliest task is this one.
+func (m *Mix) Add(task int) { m.counts[task].Add(1) }
+
+// Drift compares the prompts counted in a mix with the held-out ones of training, and empties it. It is the population
+// stability index, the sum of (p − q)·ln(p/q) over the tasks, with half a prompt added to each: by the usual reading the mixes
+// are alike below 0.1, and different from 0.25 on. Chance alone makes about (tasks − 1)·(1/prompts + 1/NoveltySamples) of it.
+func (c *Classifier) Drift(m *Mix) (psi float64) {
+	live := make([]float64, len(m.counts))
+	total := 0.0
+	for k := range m.counts {
+		live[k] = float64(m.counts[k].Swap(0)) + 0.5
+		total += live[k]
+	}
+	trained := float64(c.NoveltySamples()) + 0.5*float64(len(live))
+	for k, n := range live {
+		p, q := n/total, (float64(c.model.Router.Novelty[k].Count)+0.5)/trained
+		psi += (p - q) * math.Log(p/q)
+	}
+	return psi
 }

@@ -97,7 +97,7 @@ func TestNovelty(t *testing.T) {
 		t.Errorf("got %v of %d samples, want %v of 46", e.Novelty, c.NoveltySamples(), want)
 	}
 	var w Window
-	if n := testing.AllocsPerRun(100, func() { w.Add(c.novelty(p.Posterior)) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { w.Add(c.novelty(p.Posterior, 0)) }); n != 0 {
 		t.Errorf("a prompt allocates %v times", n)
 	}
 	for name, spoil := range map[string]func(r []TaskEntropy) []TaskEntropy{
@@ -111,5 +111,37 @@ func TestNovelty(t *testing.T) {
 		if bad.Validate() == nil {
 			t.Errorf("%s: a model with this reference is taken", name)
 		}
+	}
+}
+
+// TestDrift: it is the index by its formula, nothing for the mix of training, and a mix that was compared begins anew.
+func TestDrift(t *testing.T) {
+	m := madeUp(3, 4, 200)
+	for k := range m.Router.Tasks {
+		m.Router.Novelty = append(m.Router.Novelty, TaskEntropy{Mean: 0.1, Variance: 0.04, Count: 10 + 10*k})
+	}
+	c := ready(t, m)
+	mix := c.NewMix()
+	for k, task := range m.Router.Novelty {
+		for range 2 * task.Count {
+			mix.Add(k)
+		}
+	}
+	if psi := c.Drift(mix); psi < 0 || psi > 1e-4 {
+		t.Errorf("the mix of training has drifted by %v", psi)
+	}
+	for range 100 {
+		mix.Add(0)
+	}
+	want := 0.0
+	for k := range m.Router.Tasks {
+		p, q := 0.5/102, (10.5+10*float64(k))/102
+		if k == 0 {
+			p = 100.5 / 102
+		}
+		want += p*math.Log(p/q) + q*math.Log(q/p)
+	}
+	if psi := c.Drift(mix); math.Abs(psi-want) > 1e-12 {
+		t.Errorf("one task alone has drifted by %v, want %v", psi, want)
 	}
 }

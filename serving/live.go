@@ -191,7 +191,7 @@ func (g *Gateway) install(l *live) {
 // watchTraffic begins anew with what the operator says of the traffic.
 func (g *Gateway) watchTraffic(l *live) {
 	l.traffic = newTrafficWatch(l.Traffic, l.Router.classifier)
-	g.o.Metrics.NoTrafficNovelty()
+	g.o.Metrics.NoTraffic()
 	g.o.Metrics.TrafficShifting(l.traffic.inForce() == policy.Shifting)
 	if l.Traffic == AutoTraffic && l.traffic.samples == 0 {
 		g.o.Log.Warn("routing.traffic is auto, and the router does not know what is usual in the prompts that it was trained on: it stays with known")

@@ -241,13 +241,14 @@ func TestAutoTraffic(t *testing.T) {
 		prompt        func() string
 		windows       int
 		changes       int
+		drift         string // of the mix of tasks, which is compared every four windows
 	}{
-		{"auto", "router", known, 2, 0},
-		{string(arms[0].ID), "router", strange, 2, 0},
-		{"auto", "router", strange, 1, 0},
-		{"auto", "router, shifting traffic", strange, 1, 1},
-		{"auto", "router, shifting traffic", known, 3, 1},
-		{"auto", "router", known, 1, 2},
+		{"auto", "router", known, 2, 0, ""},
+		{string(arms[0].ID), "router", strange, 2, 0, ""},
+		{"auto", "router", strange, 1, 0, ""},
+		{"auto", "router, shifting traffic", strange, 1, 1, "far"},
+		{"auto", "router, shifting traffic", known, 3, 1, "far"},
+		{"auto", "router", known, 1, 2, "near"},
 	} {
 		for range step.windows * classifier.NoveltyWindow {
 			w.chat(fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%s}]}`, step.model, must(json.Marshal(step.prompt()))(t))).wantOK()
@@ -263,6 +264,16 @@ func TestAutoTraffic(t *testing.T) {
 		changes := strings.Count(w.log.String(), "that the router was trained on")
 		if d.Policy != step.policy || changes != step.changes || !strings.Contains(rec.Body.String(), gauge) || !strings.Contains(rec.Body.String(), "\ntradewind_traffic_novelty ") {
 			t.Fatalf("%+v: policy %q after %d changes, want %s\n%s", step, d.Policy, changes, gauge, w.log)
+		}
+		drift := ""
+		if _, value, ok := strings.Cut(rec.Body.String(), `tradewind_feature_drift{feature_group="task"} `); ok {
+			value, _, _ = strings.Cut(value, "\n")
+			if drift = "near"; must(strconv.ParseFloat(value, 64))(t) > 0.25 {
+				drift = "far"
+			}
+		}
+		if drift != step.drift {
+			t.Errorf("%+v: the drift is %q\n%s", step, drift, rec.Body)
 		}
 	}
 	for _, r := range w.rounds() {

@@ -20,6 +20,9 @@ const (
 	calmToReturn  = 4
 )
 
+// driftWindows is how many windows the mix of tasks is compared over: of fewer prompts, chance alone makes a drift of many tasks.
+const driftWindows = 4
+
 // trafficWatch compares the prompts of one router with those that it was trained on, window by window, and chooses the
 // setting for the traffic. Requests read and feed it without a lock.
 type trafficWatch struct {
@@ -28,16 +31,18 @@ type trafficWatch struct {
 	router  *classifier.Classifier
 	samples int
 	window  classifier.Window
+	mix     *classifier.Mix
 	shifted atomic.Bool // what the windows say
 
 	mu     sync.Mutex // once in a window
 	streak int        // windows in a row that speak for a change
+	full   int        // windows since the mix was last compared
 }
 
 func newTrafficWatch(setting policy.Traffic, c *classifier.Classifier) *trafficWatch {
 	w := &trafficWatch{setting: setting, router: c}
 	if c != nil {
-		w.samples = c.NoveltySamples()
+		w.samples, w.mix = c.NoveltySamples(), c.NewMix()
 	}
 	return w
 }
@@ -54,12 +59,24 @@ func (w *trafficWatch) inForce() policy.Traffic {
 }
 
 // add counts a prompt. It returns true where a window is full, with the z of it.
-func (w *trafficWatch) add(novelty float64) (z float64, full bool) {
+func (w *trafficWatch) add(e *policy.Estimates) (z float64, full bool) {
 	if w.samples == 0 {
 		return 0, false
 	}
-	mean, full := w.window.Add(novelty)
+	w.mix.Add(e.Task)
+	mean, full := w.window.Add(e.Novelty)
 	return classifier.NoveltyZ(mean, w.samples), full
+}
+
+// drift is how far the tasks of the last windows are from those of training, where it is time to say so.
+func (w *trafficWatch) drift() (psi float64, due bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.full++; w.full < driftWindows {
+		return 0, false
+	}
+	w.full = 0
+	return w.router.Drift(w.mix), true
 }
 
 // judge takes the z of a window. It returns true where the windows now say otherwise than before.
@@ -88,12 +105,15 @@ func (r *round) follow() {
 	if !r.sits() {
 		return
 	}
-	z, full := w.add(r.estimates.own.Novelty)
+	z, full := w.add(&r.estimates.own)
 	if !full || r.g.live.Load().traffic != w { // what another router measured is over
 		return
 	}
 	m := r.g.o.Metrics
 	m.TrafficNovelty(z)
+	if psi, due := w.drift(); due {
+		m.TaskDrift(psi)
+	}
 	if !w.judge(z) {
 		return
 	}

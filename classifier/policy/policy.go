@@ -31,6 +31,8 @@ type Estimates struct {
 	// Novelty is how much less clear the prompt's task is than usual, in standard deviations; 0 where the artifact knows
 	// nothing of what is usual. It decides nothing by itself: it means something over many prompts.
 	Novelty float64 `json:",omitzero"`
+	// Task is the likeliest task of the prompt, by its place in the artifact.
+	Task int `json:"-"`
 }
 
 // Traffic says what a router may expect of the prompts it gets.

@@ -66,6 +66,7 @@ type Metrics struct {
 	segments   prometheus.Counter
 	config     prometheus.Gauge
 	novelty    *prometheus.GaugeVec
+	drift      *prometheus.GaugeVec
 	shifting   prometheus.Gauge
 }
 
@@ -135,6 +136,7 @@ func (m *Metrics) registerRouting() {
 	m.promoted = [2]prometheus.Counter{promoted.WithLabelValues("taken"), promoted.WithLabelValues("refused")}
 	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
 	m.config = m.gauges("config_last_reload_successful", "1 where the configuration was taken the last time that it was read.").WithLabelValues()
+	m.drift = m.gauges("feature_drift", "How far the last prompts are from those of training by the group of features, as population stability index; absent before there are enough.", "feature_group")
 	m.novelty = m.gauges("traffic_novelty", "How unlike those of training the last window of prompts was, in standard errors; absent before the first.")
 	m.shifting = m.gauges("traffic_shifting", "1 where the setting for shifting traffic is in force.").WithLabelValues()
 	m.segments = m.counters("log_segments_written_total", "Journal segments closed.").WithLabelValues()
@@ -356,8 +358,14 @@ func (m *Metrics) RouterRefused() { m.promoted[1].Inc() }
 // TrafficNovelty shows the z of the last window of prompts.
 func (m *Metrics) TrafficNovelty(z float64) { m.novelty.WithLabelValues().Set(z) }
 
-// NoTrafficNovelty forgets it: another router measures otherwise.
-func (m *Metrics) NoTrafficNovelty() { m.novelty.Reset() }
+// TaskDrift shows how far the mix of tasks is from that of training.
+func (m *Metrics) TaskDrift(psi float64) { m.drift.WithLabelValues("task").Set(psi) }
+
+// NoTraffic forgets what the prompts were like: another router measures otherwise.
+func (m *Metrics) NoTraffic() {
+	m.novelty.Reset()
+	m.drift.Reset()
+}
 
 // TrafficShifting says whether the setting for shifting traffic is in force.
 func (m *Metrics) TrafficShifting(shifting bool) {
