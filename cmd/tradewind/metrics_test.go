@@ -48,6 +48,7 @@ var promisedMetrics = []struct{ name, kind, labels string }{
 	{"gate_verdicts_total", "COUNTER", "gate verdict"},
 	{"router_info", "GAUGE", "stage version"},
 	{"router_promotions_total", "COUNTER", "result"},
+	{"router_rollbacks_total", "COUNTER", "cause"},
 	{"traffic_shifting", "GAUGE", ""},
 	{"tokens_total", "COUNTER", "kind model provider +org team"},
 	{"cost_usd_total", "COUNTER", "model provider status +org team"},

@@ -396,6 +396,7 @@ func TestRunningServerFollowsTheCommands(t *testing.T) {
 	until(t, "the router in service", good[1], live)
 	contains(t, "rollback", run(t, "models", "rollback", "--registry", dir), string(good[0]), "within a second")
 	until(t, "the router in service", good[0], live)
+	until(t, "rollbacks", 1, func() string { return s.metric(`tradewind_router_rollbacks_total{cause="operator"}`) })
 
 	bad := newVandal(t, dir, filepath.Join(dir, string(good[0])))
 	name := bad.spoil(damages()[0])

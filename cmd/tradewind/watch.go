@@ -63,8 +63,8 @@ type routerWatch struct {
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 	every   time.Duration
-	// promoted is what the registry promoted when the router in service was put there.
-	promoted models.Digest
+	// promoted is what the registry promoted when the router in service was put there, previous what it did before.
+	promoted, previous models.Digest
 }
 
 func (w *routerWatch) run(ctx context.Context, registry *models.Registry) {
@@ -107,6 +107,10 @@ func (s *inService) serving() *serving.Router {
 
 func (w *routerWatch) taken(d models.Digest) {
 	w.metrics.RouterTaken()
+	if d == w.previous {
+		w.metrics.RouterRolledBack()
+	}
+	w.previous, w.promoted = w.promoted, d
 	w.log.Info("a promoted router is in service", "router", string(d), "fallback", string(w.current.serving().Fallback()))
 	if unmeasured := w.current.serving().Unmeasured(); len(unmeasured) > 0 {
 		w.log.Warn("some served models were not in the router's training data; they serve when named", "router", string(d), "models", len(unmeasured))

@@ -58,6 +58,7 @@ type Metrics struct {
 	reference  prometheus.Counter
 	router     *prometheus.GaugeVec
 	promoted   [2]prometheus.Counter
+	rolledBack prometheus.Counter
 	build      *prometheus.GaugeVec
 	tokens     *prometheus.CounterVec
 	cost       *prometheus.CounterVec
@@ -134,6 +135,7 @@ func (m *Metrics) registerRouting() {
 	m.router = m.gauges("router_info", "1 for the artifact of a stage.", "version", "stage")
 	promoted := m.counters("router_promotions_total", "Promoted artifacts that a running server took into service or refused.", "result")
 	m.promoted = [2]prometheus.Counter{promoted.WithLabelValues("taken"), promoted.WithLabelValues("refused")}
+	m.rolledBack = m.counters("router_rollbacks_total", "Routers taken into service that had been there before the one that they displace.", "cause").WithLabelValues("operator")
 	m.build = m.gauges("build_info", "1 for the running program.", "version", "go_version")
 	m.config = m.gauges("config_last_reload_successful", "1 where the configuration was taken the last time that it was read.").WithLabelValues()
 	m.drift = m.gauges("feature_drift", "How far the last prompts are from those of training by the group of features, as population stability index; absent before there are enough.", "feature_group")
@@ -351,6 +353,9 @@ func (m *Metrics) SetRouter(version, stage string) {
 
 // RouterTaken counts a promoted artifact that was put into service.
 func (m *Metrics) RouterTaken() { m.promoted[0].Inc() }
+
+// RouterRolledBack counts one that an operator has brought back.
+func (m *Metrics) RouterRolledBack() { m.rolledBack.Inc() }
 
 // RouterRefused counts a promoted artifact that could not be used; the one before serves on.
 func (m *Metrics) RouterRefused() { m.promoted[1].Inc() }
