@@ -356,6 +356,10 @@ func TestMessagesErrors(t *testing.T) {
 		if want := map[string]string{"budget": "false", "rate limit": "true", "malformed": "false"}[name]; want != "" && a.header.Get("X-Should-Retry") != want {
 			t.Errorf("%s: headers %v", name, a.header)
 		}
+		// The body has no place for the rule that refused.
+		if want := map[string]string{"budget": "budget_exceeded_key", "wrong key": "invalid_api_key", "unknown model": "model_not_found"}[name]; want != "" && a.header.Get("X-Tradewind-Error") != want {
+			t.Errorf("%s: headers %v", name, a.header)
+		}
 	}
 	w.do("GET", "/v1/messages", "").wantAnthropicError(405, "invalid_request_error")
 	w.do("POST", "/v1/messages/batches", "{}").wantAnthropicError(404, "not_found_error")

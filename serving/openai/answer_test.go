@@ -197,7 +197,7 @@ func TestWriteError(t *testing.T) {
 		t.Errorf("got %d %s\nwant 429 %s", w.Code, w.Body, want)
 	}
 	for name, want := range map[string]string{"Content-Type": "application/json", "X-Should-Retry": "false", "Retry-After": "2", "Retry-After-Ms": "1200",
-		"X-Request-Id": "req_1", "X-Tradewind-Decision-Id": "rnd_1"} {
+		"X-Request-Id": "req_1", "X-Tradewind-Decision-Id": "rnd_1", "X-Tradewind-Error": "budget_exceeded_key"} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

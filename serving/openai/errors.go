@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -205,7 +206,8 @@ func WriteError(w http.ResponseWriter, e *Error, requestID, decisionID string) {
 	_, _ = w.Write(AppendError(nil, e, requestID, decisionID)) // a client that is gone needs no answer
 }
 
-// ErrorHead sets the headers of an error, which are the same in every dialect.
+// ErrorHead sets the headers of an error, which are the same in every dialect. X-Tradewind-Error is the rule that refused: the
+// bodies of some dialects have no place for it.
 func ErrorHead(h http.Header, e *Error, requestID, decisionID string) {
 	h.Set("Content-Type", "application/json")
 	if requestID != "" {
@@ -213,6 +215,9 @@ func ErrorHead(h http.Header, e *Error, requestID, decisionID string) {
 	}
 	if decisionID != "" {
 		h.Set("X-Tradewind-Decision-Id", decisionID)
+	}
+	if _, own := codeTable[e.Code]; own { // a vendor's may be anything
+		h.Set("X-Tradewind-Error", cmp.Or(e.Reason, string(e.Code)))
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatFloat(math.Ceil(e.RetryAfter.Seconds()), 'f', 0, 64))
