@@ -31,11 +31,15 @@ func (r *round) dispatch() (*upstream.Answer, error) {
 // call calls arms in order until one begins to answer, in the time and with the attempts that are left; 0 is the pool's.
 func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, hedge *upstream.Hedge) (*upstream.Answer, error) {
 	sent := r.g.o.Now()
-	answer, err := r.live.Pool.Do(r.req.Context(), &upstream.Plan{
+	plan := &upstream.Plan{
 		Candidates: arms, Body: r.bodyFor, Stream: r.wire.Stream, InputTokens: r.context.Tokens, Timeout: timeout, MaxAttempts: attempts,
 		Single: !r.wire.Tradewind.Fallback.Or(true), OnAttempt: r.againHold, Hedge: hedge,
 		Dialect: r.dialect(), Header: r.surface.forwarded(r.req.Header),
-	})
+	}
+	if len(r.live.ReadOn) > 0 && r.keyed == nil { // which goes on as a whole
+		plan.Beyond = r.beyond
+	}
+	answer, err := r.live.Pool.Do(r.req.Context(), plan)
 	r.waited += r.g.o.Now().Sub(sent)
 	if err == nil {
 		return answer, nil
@@ -102,7 +106,7 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 	said := r.guessTokens(len(event.Data))
 	if _, err := r.next(a); err == nil {
 		return r.broke(a, &upstream.Error{Class: upstream.BadAnswer, Message: "the provider sent more than one answer"}, event.Usage(), said)
-	} else if err != io.EOF {
+	} else if err != io.EOF || r.forNobody(a) {
 		return r.broke(a, err, event.Usage(), said)
 	}
 	return r.writeWhole(a.Served(), &event, r.conclude(a, event.Usage(), said))
@@ -146,6 +150,7 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}
 	to, plain := newOutlet(r.w), a.Dialect() == r.surface.dialect // a translator may ask for several events before it gives one
+	to.alone = r.alone(a)
 	defer to.keepAlive(r.live.KeepAlive)()
 	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
 	for {
@@ -167,7 +172,7 @@ func (r *round) relayStream(a *upstream.Answer) error {
 func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *contentMeter, to *outlet) error {
 	var final openai.Final
 	var failure *openai.Error
-	if err == io.EOF {
+	if err == io.EOF && !r.forNobody(a) {
 		final, err = r.conclude(a, seen.usage, seen.tokens()), nil
 	} else {
 		err = r.broke(a, err, seen.usage, seen.tokens())
@@ -257,6 +262,9 @@ func (r *round) complete(final *openai.Final) {
 
 // broke ends a round whose answer broke off, or whose client left: what was streamed is settled.
 func (r *round) broke(a *upstream.Answer, err error, told openai.Usage, seen int) error {
+	if err == io.EOF && r.forNobody(a) {
+		return r.chargeAlone(a, told, seen)
+	}
 	r.outcome.Status = datasets.Failed
 	var e *upstream.Error
 	switch {
@@ -338,7 +346,7 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 		if a.Hedge {
 			r.countHedge(a, answered, served == "" && o.Status == datasets.ClientGone)
 		}
-		cut := last && (o.Status == datasets.ClientGone || r.drained()) && (answered || errors.Is(a.Err, context.Canceled))
+		cut := last && (o.Status == datasets.ClientGone || r.drained()) && (answered || errors.Is(a.Err, context.Canceled) || errors.Is(a.Err, ErrDrained))
 		if cut {
 			out.Outcome, out.HTTPStatus, out.ErrorClass = "cancelled", 0, ""
 		}
@@ -355,16 +363,6 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 		r.live.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
 		o.Attempts = append(o.Attempts, out)
 	}
-}
-
-// forecast is the expected cost of the request at an arm, never more than what is held for it.
-func (r *round) forecast(arm *catalog.Arm) catalog.Nanodollars {
-	c := r.candidate(arm.ID)
-	n, err := catalog.FromDollars(min(c.CostUSD, c.CostUpperUSD))
-	if err != nil || !arm.Prices.Known {
-		return 0
-	}
-	return n
 }
 
 // set sets a header by its canonical name. The values of a request share their memory, which belongs to the answer and not

@@ -1,10 +1,8 @@
 package serving
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
@@ -18,24 +16,15 @@ import (
 
 const (
 	idempotencyHeader = "Idempotency-Key"
-	// aloneMax bounds the requests that go on without their clients. Beyond it a client that leaves ends its request, key or
-	// not.
-	aloneMax = 64
 	// inProgressRetry is what a retry is told to wait while the first request runs: nobody knows when it ends.
 	inProgressRetry = time.Second
 )
 
 // keyed is what a round under an idempotency key has beside others.
 type keyed struct {
-	g        *Gateway
+	*parted
 	claim    *idempotency.Claim
 	recorder *idempotency.Recorder
-	cancel   context.CancelCauseFunc
-	stops    [2]func() bool
-
-	mu sync.Mutex
-	// left says that the client has gone, alone that the request goes on without it, over that it has ended.
-	left, alone, over bool
 }
 
 // claimKey takes the request's idempotency key. Where it is known, the request is answered here: it reports true, or an error.
@@ -65,40 +54,9 @@ func (r *round) claimKey() (answered bool, err error) {
 
 // outlive parts the round from its client: it is recorded, and does not end when the client does.
 func (r *round) outlive(store *idempotency.Store, claim *idempotency.Claim) {
-	client := r.req.Context()
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(client))
-	k := &keyed{g: r.g, claim: claim, cancel: cancel}
+	k := &keyed{parted: r.g.part(r.req.Context(), 0), claim: claim}
 	k.recorder = store.NewRecorder(r.w, k.goesOn)
-	r.keyed, r.w, r.req = k, k.recorder, r.req.WithContext(ctx)
-	k.stops[0] = context.AfterFunc(client, func() {
-		if context.Cause(client) == ErrDrained {
-			cancel(ErrDrained)
-			return
-		}
-		k.goesOn()
-	})
-	k.stops[1] = context.AfterFunc(r.g.life, func() { cancel(ErrDrained) })
-}
-
-// goesOn notes that the client has gone, and reports whether the request goes on. Where it does not it is cancelled.
-func (k *keyed) goesOn() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.left && !k.over {
-		k.left = true
-		if k.alone = k.g.alone.Add(1) <= aloneMax; !k.alone {
-			k.g.alone.Add(-1)
-			k.cancel(context.Canceled)
-		}
-	}
-	return k.alone
-}
-
-// hasLeft reports whether the client has gone.
-func (k *keyed) hasLeft() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.left
+	r.keyed, r.w, r.req = k, k.recorder, r.req.WithContext(k.ctx)
 }
 
 // finish lets go of what the request has, whatever became of it.
@@ -106,17 +64,9 @@ func (k *keyed) finish() {
 	if k == nil {
 		return
 	}
-	for _, stop := range k.stops {
-		stop()
-	}
-	k.mu.Lock()
-	if k.over = true; k.alone {
-		k.g.alone.Add(-1)
-	}
-	k.mu.Unlock()
+	k.parted.finish()
 	k.recorder.Release()
 	_ = k.claim.End(&idempotency.Answer{Lost: idempotency.Interrupted}) // where a panic kept the round from ending it
-	k.cancel(nil)
 }
 
 // commitKey writes the key down, before the decision: from here on no other request is charged under it. For a client that

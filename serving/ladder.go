@@ -61,9 +61,9 @@ func (r *round) climb(a *upstream.Answer) error {
 	for step := 0; ; step++ {
 		if a != nil {
 			h, err := r.take(a)
-			passed := err == nil && r.judge(h)
+			passed := err == nil && !r.gone() && r.judge(h)
 			switch {
-			case err == nil && r.gone(): // which is why a gate may not have spoken
+			case err == nil && r.gone(): // which is why no gate may have spoken
 				r.outcome.Status = datasets.ClientGone
 				return openai.NewError(openai.ClientGone, "the client has gone")
 			case passed:

@@ -30,6 +30,9 @@ type Settings struct {
 	Auth   *governance.Authenticator
 	// Hosts are where providers are reached, by their names, for traces.
 	Hosts map[string]string
+	// ReadOn are the providers whose answers are read to their end when the client has gone, by their names: they bill to the end
+	// whoever listens, and only the end tells what it costs.
+	ReadOn map[string]bool
 	// Aliases are further names of models: each stands for one or several arms, by their ids or by the provider's name.
 	// They are resolved once, so an alias of an alias is an error. As auto/<alias> the router chooses among them.
 	Aliases map[string][]string

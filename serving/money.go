@@ -292,6 +292,16 @@ func storeError(err error) error {
 	return e
 }
 
+// forecast is the expected cost of the request at an arm, never more than what is held for it.
+func (r *round) forecast(arm *catalog.Arm) catalog.Nanodollars {
+	c := r.candidate(arm.ID)
+	n, err := catalog.FromDollars(min(c.CostUSD, c.CostUpperUSD))
+	if err != nil || !arm.Prices.Known {
+		return 0
+	}
+	return n
+}
+
 // costOf is what a call did cost, and how sure that is.
 func costOf(arm *catalog.Arm, u openai.Usage) (openai.Cost, datasets.CostStatus) {
 	if !arm.Prices.Known {

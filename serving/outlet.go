@@ -17,6 +17,8 @@ type outlet struct {
 	control  *http.ResponseController
 	deadline time.Time
 	held     bool
+	// alone says whether the stream goes on without a client that takes no more of it; nil is no.
+	alone *parted
 
 	// mu guards all above where the stream is kept alive: what does that writes between two events.
 	mu    sync.Mutex
@@ -51,7 +53,7 @@ func (o *outlet) keepAlive(every time.Duration) (end func()) {
 		case o.wrote.IsZero(): // it has not begun
 		case silent < every:
 			wait -= silent
-		case !o.put([]byte(comment)) || !o.push():
+		case !o.put([]byte(comment)) || !o.push() || o.alone.hasLeft():
 			return
 		}
 		o.alive.Reset(wait)
@@ -64,7 +66,7 @@ func (o *outlet) keepAlive(every time.Duration) (end func()) {
 	}
 }
 
-// write takes a piece and reports whether the client is still there.
+// write takes a piece and reports whether the stream goes on: the client is still there, or it goes on alone.
 func (o *outlet) write(b []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -72,7 +74,7 @@ func (o *outlet) write(b []byte) bool {
 }
 
 func (o *outlet) put(b []byte) bool {
-	if len(b) == 0 {
+	if len(b) == 0 || o.alone.hasLeft() {
 		return true
 	}
 	now := time.Now()
@@ -82,10 +84,10 @@ func (o *outlet) put(b []byte) bool {
 	}
 	_, err := o.w.Write(b)
 	o.held = true
-	return err == nil
+	return err == nil || o.alone.goesOn()
 }
 
-// flush sends what is held and reports whether the client takes it.
+// flush sends what is held and reports whether the stream goes on.
 func (o *outlet) flush() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -98,7 +100,7 @@ func (o *outlet) push() bool {
 	}
 	o.held = false
 	err := o.control.Flush()
-	return err == nil || errors.Is(err, http.ErrNotSupported)
+	return err == nil || errors.Is(err, http.ErrNotSupported) || o.alone.goesOn()
 }
 
 // send sends a piece at once.

@@ -109,6 +109,8 @@ type round struct {
 	waited  time.Duration
 	outcome datasets.Outcome
 	keyed   *keyed // nil without an idempotency key
+	// parted is what a call has that is read on without the client, nil where none is.
+	parted *parted
 	// values are those of the answer's headers.
 	values []string
 	wrote  bool
@@ -166,6 +168,7 @@ func (r *round) end() {
 	place := r.place // the round's own is another's once it is recycled
 	defer place.Leave()
 	defer r.keyed.finish()
+	defer r.parted.finish()
 	if r.recorded {
 		r.finish()
 	} else {
@@ -220,8 +223,10 @@ func (r *round) panicked(p any) {
 	}
 }
 
-// gone reports whether the client has closed its connection.
-func (r *round) gone() bool { return r.req.Context().Err() != nil && !r.drained() }
+// gone reports whether the client has closed its connection, or takes nothing more.
+func (r *round) gone() bool {
+	return (r.req.Context().Err() != nil || r.parted.hasLeft()) && !r.drained()
+}
 
 // drained reports whether the end of a drain has ended the request.
 func (r *round) drained() bool { return context.Cause(r.req.Context()) == ErrDrained }

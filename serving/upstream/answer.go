@@ -28,6 +28,7 @@ type Answer struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
+	expire context.CancelFunc // of the deadline of a call that goes beyond its client, else nil
 	timer  *time.Timer
 	pause  time.Duration // that the arm may make between two events
 	req    *Request
@@ -186,6 +187,9 @@ func (a *Answer) release() {
 		_ = a.source.Close() // the call is over; what its connection says now changes nothing
 	}
 	a.cancel(context.Canceled)
+	if a.expire != nil {
+		a.expire()
+	}
 }
 
 // explain makes an *Error of whatever ended a call.

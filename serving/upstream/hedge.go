@@ -37,6 +37,9 @@ func (r *run) race(ctx context.Context, arm *catalog.Arm, most int) (*Answer, *A
 		return c.settle(c.calls[0], got)
 	case <-timer.C:
 	}
+	if ctx.Err() != nil { // the call goes beyond its client, for whom no other is begun
+		return c.first(nil)
+	}
 	var second *pending
 	if next := r.beside(arm); next != nil {
 		a := r.pool.prepare(ctx, r.plan, next, len(r.queue) == 0 || len(r.failed)+2 >= most)

@@ -138,6 +138,10 @@ type Plan struct {
 	// OnAttempt is asked before each attempt and may refuse it, for example because no further hold can be taken. The
 	// failed attempts so far are given; Billed tells which may cost money. The error ends the request. It may be nil.
 	OnAttempt func(arm *catalog.Arm, failed []Attempt) error
+	// Beyond gives the context of a call at an arm that does not end with the request's, for example because the vendor bills
+	// to the end whoever listens; nil for one that does. The request's deadline ends it all the same, and once the request's
+	// context has ended no other call is begun. It may be nil.
+	Beyond func(arm *catalog.Arm) context.Context
 	// Hedge is leave for a second call beside a first one that is slow to begin; nil is none.
 	Hedge *Hedge
 }
@@ -345,6 +349,12 @@ func (r *run) failure(ctx context.Context) error {
 func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) *Answer {
 	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, input: float64(plan.InputTokens), started: time.Now()}
 	a.attempt = Attempt{Arm: c.ID, StartedAt: p.o.Now(), arm: c}
+	if plan.Beyond != nil {
+		if beyond := plan.Beyond(c); beyond != nil {
+			deadline, _ := ctx.Deadline()
+			ctx, a.expire = context.WithDeadlineCause(beyond, deadline, errDeadline)
+		}
+	}
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	patience := p.patience(c.ID)
 	a.pause = patience.Chunk
