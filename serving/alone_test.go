@@ -211,6 +211,25 @@ func TestReadOnMax(t *testing.T) {
 	})
 }
 
+// endless says these events and then nothing until it is cancelled, or breaks off after twelve seconds.
+func endless(breaks bool, events ...string) *script {
+	s := &script{events: events}
+	s.before = func(i int) {
+		switch {
+		case i <= len(events):
+			return
+		case breaks:
+			time.Sleep(12 * time.Second)
+			s.err = fails(upstream.Cut, 0)
+		default:
+			<-s.ctx.Done()
+			s.err = context.Cause(s.ctx)
+		}
+		s.events = nil // also those that a script has which has none
+	}
+	return s
+}
+
 // TestReadOnEnds: a minute after the client has left, at the request's own deadline, at the end of a shutdown, or because
 // the vendor breaks off. What came is settled, once, and the vendor hears of it.
 func TestReadOnEnds(t *testing.T) {
@@ -236,22 +255,11 @@ func TestReadOnEnds(t *testing.T) {
 						options = serving.Options{}
 					}
 					w := newWorld(t, setup{options: options, pool: patient, unaudited: tt.cut == tt.want && tt.cut < left}) // there unknown is right
-					w.vendor.play(func(_ int, r *upstream.Request) (*script, error) {
-						s := &script{}
-						at := 1
+					w.vendor.play(func(int, *upstream.Request) (*script, error) {
 						if stage == "mid-stream" {
-							at, s.events = 4, []string{delta("a"), delta("b"), delta("c")}
+							return endless(tt.breaks, delta("a"), delta("b"), delta("c")), nil
 						}
-						s.before = func(i int) {
-							if i == at && tt.breaks {
-								time.Sleep(12 * time.Second)
-								s.events, s.err = nil, fails(upstream.Cut, 0)
-							} else if i == at {
-								<-s.ctx.Done()
-								s.events, s.err = nil, context.Cause(s.ctx)
-							}
-						}
-						return s, nil
+						return endless(tt.breaks), nil
 					})
 					ctx, end := context.WithCancelCause(t.Context())
 					time.AfterFunc(left, func() { end(nil) })

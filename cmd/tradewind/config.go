@@ -101,6 +101,7 @@ type providerConfig struct {
 	APIKey          telemetry.Secret   `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
 	APIKeys         []telemetry.Secret `yaml:"api_keys" doc:"Several keys, or more beside api_key. They share the requests; one that is rate-limited or refused is passed over."`
 	AllowPrivate    bool               `yaml:"allow_private" doc:"Its name may resolve to a private address."`
+	OnDisconnect    string             `yaml:"on_disconnect" enum:"cancel,drain" doc:"What becomes of a call whose client has gone. cancel, the default: it is cancelled at once and charged for what came. drain, for a provider that bills to the end whoever listens: it is read to its end for at most a minute, up to 64 at once, and charged what the provider says."`
 	APIVersion      string             `yaml:"api_version" doc:"Of Azure's dated API, such as 2024-10-21; without it, its v1."`
 	Region          string             `yaml:"region" doc:"Amazon's, such as eu-central-1; without it, AWS_REGION."`
 	AccessKeyID     string             `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
@@ -109,6 +110,17 @@ type providerConfig struct {
 	DataCollection  string             `yaml:"data_collection" enum:"allow,deny" doc:"deny: your contract with it says that it does not collect what it is sent, to store it or to learn from it. Requests with provider.data_collection: deny go nowhere else."`
 	ZDR             bool               `yaml:"zdr" doc:"Your contract with it says that it keeps nothing of what it is sent (zero data retention), and so collects nothing either. Requests with provider.zdr go nowhere else."`
 	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
+}
+
+// readOn are the providers that are drained.
+func (c *config) readOn() map[string]bool {
+	names := map[string]bool{}
+	for _, p := range c.Providers {
+		if p.OnDisconnect == "drain" {
+			names[p.Name] = true
+		}
+	}
+	return names
 }
 
 type capacityConfig struct {

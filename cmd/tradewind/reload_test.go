@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
 
@@ -249,5 +251,58 @@ func TestPricesChangeOnTheirDay(t *testing.T) {
 	}
 	if f.providers["lab"] != later.providers["lab"] {
 		t.Error("a provider that did not change has lost its connections")
+	}
+}
+
+// P9a, and hot: a provider with on_disconnect: drain is read to its end when the client goes, and the round costs what it says;
+// after a reload without the word its calls are cancelled again.
+func TestReloadDrain(t *testing.T) {
+	r := startReloading(t, strings.Replace(oneModel, "name: lab,", "name: lab, on_disconnect: drain,", 1), pollEvery)
+	ended := make(chan bool, 1)
+	r.vendor.refuse = func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 250 { // half a second: the client's leaving comes as news, and as writes that fail
+			_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}`+"\n\n")
+			w.(http.Flusher).Flush()
+			select {
+			case <-req.Context().Done():
+				ended <- false
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+		_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}`+"\n\n"+
+			`data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":250,"total_tokens":260}}`+"\n\ndata: [DONE]\n\n")
+		ended <- true
+	}
+	leave := func() bool {
+		resp, err := http.Post(r.url("/v1/chat/completions"), "application/json", strings.NewReader(ask("lab/small", "hi", `,"stream":true`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = resp.Body.Read(make([]byte, 1))
+		resp.Body.Close()
+		return <-ended
+	}
+	if !leave() {
+		t.Error("a call of a provider that is drained was cancelled")
+	}
+	r.put(t, oneModel)
+	until(t, "the number of reloads", 1, func() string {
+		return fmt.Sprint(strings.Count(r.stderr.String(), "the configuration is"))
+	})
+	if leave() {
+		t.Error("after the reload a call outlived its client")
+	}
+	r.stop()
+	all := rounds(t, r.data)
+	if len(all) != 2 {
+		t.Fatalf("%d rounds", len(all))
+	}
+	for i, final := range []bool{true, false} {
+		o := all[i].Outcome
+		if o.Status != datasets.ClientGone || (o.CostStatus == datasets.CostFinal) != final || final != (o.Cost == 10*1000+250*10_000) {
+			t.Errorf("round %d: %+v", i, o)
+		}
 	}
 }
