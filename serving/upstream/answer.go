@@ -36,9 +36,9 @@ type Answer struct {
 
 	prelude  []Event
 	first    Event
-	hasFirst bool
 	failed   []Attempt
 	attempt  Attempt
+	hasFirst bool
 	ended    bool
 	closed   bool
 }

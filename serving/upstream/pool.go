@@ -125,12 +125,12 @@ type Plan struct {
 	// Body makes the body for an arm in a dialect. It is called once an attempt.
 	Body   func(arm *catalog.Arm, d openai.Dialect) []byte
 	Stream bool
+	// Single allows one attempt and no more (fallback: false).
+	Single bool
 	// InputTokens are about those of the prompt: latencies are learned by them.
 	InputTokens int
 	// Header goes to arms that are asked in the client's dialect.
 	Header http.Header
-	// Single allows one attempt and no more (fallback: false).
-	Single bool
 	// MaxAttempts can only lower the pool's own; 0 leaves it.
 	MaxAttempts int
 	// Timeout is the client's own deadline for the whole request; it can only shorten the pool's.
