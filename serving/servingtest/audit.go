@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/datasets"
@@ -28,7 +29,7 @@ func (w *world) audit(ctx context.Context) error {
 	var all []error
 	for _, r := range w.requests {
 		logged := rounds[r.nonce]
-		err := errors.Join(w.answered(r), w.spoken(r, calls[r.nonce]), w.heard(r, calls[r.nonce]), w.recorded(r, calls[r.nonce], logged))
+		err := errors.Join(w.answered(r), w.spoken(r, calls[r.nonce]), w.heard(r, calls[r.nonce]), w.drained(r, calls[r.nonce], logged), w.recorded(r, calls[r.nonce], logged))
 		if err != nil {
 			all = append(all, fmt.Errorf("request %d (%v, status %d %s, %v): %w", r.nonce, kindNames[w.kind], r.status, r.code, r.err, err))
 		}
@@ -119,17 +120,40 @@ func (w *world) spoken(r *request, calls []*call) error {
 	return nil
 }
 
-// heard: a client that goes is not talked to behind its back.
+// heard: a client that goes is not talked to behind its back, but where its vendor bills to the end.
 func (w *world) heard(r *request, calls []*call) error {
 	if !r.left() || w.wasDown(r.from, r.to) {
 		return nil
 	}
 	for _, c := range calls {
-		if !c.all && (c.gone.IsZero() || c.gone.Sub(r.to) > cancelWithin) {
+		if !c.all && !w.toTheEnd[c.arm.Provider()] && (c.gone.IsZero() || c.gone.Sub(r.to) > cancelWithin) {
 			return fmt.Errorf("the client left at %v, and call %d to %s heard of it at %v", r.to.Sub(w.began), c.number, c.arm, c.gone.Sub(w.began))
 		}
 	}
 	return nil
+}
+
+// drained: a vendor that bills to the end is heard to the end, and what is booked is its bill, though its client has gone.
+func (w *world) drained(r *request, calls []*call, logged []datasets.Round) error {
+	if !r.left() || len(calls) == 0 || len(logged) != 1 || w.wasDown(r.from, w.over(r)) {
+		return nil
+	}
+	c := calls[len(calls)-1]
+	switch {
+	case !w.toTheEnd[c.arm.Provider()] || !c.well || !c.at.Before(r.to) || !c.gone.Before(r.from.Add(longest)):
+		return nil
+	case !c.all:
+		return fmt.Errorf("call %d to %s, which bills to the end, was cut short at %v; the client left at %v", c.number, c.arm, c.gone.Sub(w.began), r.to.Sub(w.began))
+	}
+	return w.priced(&logged[0].Outcome, calls)
+}
+
+// over is when a request has ended at the latest, whoever has left.
+func (w *world) over(r *request) time.Time {
+	if r.left() {
+		return r.from.Add(longest)
+	}
+	return r.to
 }
 
 // recorded: what a vendor was asked is in the log, once, with its end; so is what the client was told.
@@ -154,7 +178,7 @@ func (w *world) recorded(r *request, calls []*call, logged []datasets.Round) err
 	}
 	switch {
 	case o.Status == datasets.Unknown:
-		if !w.wasDown(r.from, r.to) || o.Cost != d.Hold {
+		if !w.wasDown(r.from, w.over(r)) || o.Cost != d.Hold {
 			return fmt.Errorf("it is unknown at %s of a hold of %s", o.Cost, d.Hold)
 		}
 		return nil

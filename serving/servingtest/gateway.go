@@ -37,6 +37,7 @@ type gateway struct {
 	books   *ledger.Memory
 	sums    *ledger.Checkpoint // once all is sealed
 	auth    *governance.Authenticator
+	gate    *serving.Gateway
 	server  *http.Server
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
@@ -65,6 +66,7 @@ func (g *gateway) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g.gate = gate
 	ctx, g.cancel = context.WithCancel(ctx)
 	g.server = &http.Server{Handler: g.world.twin.handler(gate.Handler()), BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	wires := newNetwork()
@@ -134,13 +136,13 @@ func (g *gateway) settings() (s serving.Settings, err error) {
 		providers[w.arms[i].ID.Provider()] = w.twin.provider(w.vendors)
 	}
 	pool, err := upstream.New(upstream.Options{
-		Providers: providers, FirstTokenTimeout: stall, ChunkTimeout: stall, AnswerTimeout: 2 * stall, RequestTimeout: 6 * stall, Seed: w.seed,
+		Providers: providers, FirstTokenTimeout: stall, ChunkTimeout: stall, AnswerTimeout: 2 * stall, RequestTimeout: longest, Seed: w.seed,
 	})
 	if err != nil {
 		return s, err
 	}
 	router, err := serving.NewRouter(w.arms, nil)
-	return serving.Settings{Arms: w.arms, Router: router, Pool: pool, Auth: g.auth, Epsilon: 0.1}, err
+	return serving.Settings{Arms: w.arms, Router: router, Pool: pool, Auth: g.auth, Epsilon: 0.1, ReadOn: w.twin.readOn(w.toTheEnd)}, err
 }
 
 // transport is how clients reach the process that runs now.
@@ -154,6 +156,7 @@ func (g *gateway) transport() *http.Transport {
 func (g *gateway) kill() {
 	g.process.Kill()
 	g.cancel()
+	g.gate.Cut() // what would go on without its client
 	_ = g.server.Close()
 	g.transport().CloseIdleConnections()
 	g.work.Wait()

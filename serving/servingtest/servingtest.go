@@ -65,6 +65,8 @@ const (
 	cancelWithin = 50 * time.Millisecond
 	// stall is how long a gateway waits for a vendor that says nothing.
 	stall = 5 * time.Second
+	// longest is how long a request may take, whether its client is there or not.
+	longest = 6 * stall
 )
 
 // world is some gateways, their vendors and their clients.
@@ -76,6 +78,8 @@ type world struct {
 	arms    []catalog.Arm
 	weather map[catalog.ArmID][]spell
 	keys    []key
+	// toTheEnd are the vendors that bill to the end whoever listens, and are drained.
+	toTheEnd map[string]bool
 	// dieAt is the vendors' call at which a gateway dies, 0 is never. With power the disk loses what was not synced.
 	dieAt int
 	power bool
@@ -125,6 +129,12 @@ func newWorld(seed uint64, t Twin) *world {
 	if random.IntN(2) == 0 && w.kind != storm {
 		w.dieAt = 1 + random.IntN(30)
 		w.power = random.IntN(2) == 0
+	}
+	w.toTheEnd = map[string]bool{}
+	for i := range w.arms {
+		if random.IntN(3) == 0 {
+			w.toTheEnd[w.arms[i].ID.Provider()] = true
+		}
 	}
 	w.vendors = &vendors{world: w}
 	return w

@@ -43,7 +43,7 @@ func TestSeeds(t *testing.T) {
 func TestTwins(t *testing.T) {
 	for twin, want := range map[Twin]string{
 		CheckThenAct: "has spent", BodyUnread: "heard of it", LateDecision: "the log has 0 rounds", OwnBreaker: "all has been well for minutes",
-		OwnRetries: "was tried 9 times", Splicing: "no one call said that",
+		OwnRetries: "was tried 9 times", Splicing: "no one call said that", CutShort: "bills to the end",
 	} {
 		t.Run(string(twin), func(t *testing.T) {
 			t.Parallel()

@@ -34,6 +34,8 @@ const (
 	OwnBreaker Twin = "an ejection without a last arm"
 	// OwnRetries tries again whatever failed, and again, and keeps no budget.
 	OwnRetries Twin = "retries without a budget"
+	// CutShort cancels the calls of vendors that bill to the end, and settles what it has heard.
+	CutShort Twin = "a bill that nobody waits for"
 	// Splicing goes on with another vendor where one breaks off.
 	Splicing Twin = "a broken stream that another arm goes on with"
 )
@@ -89,6 +91,14 @@ func (c *checkThenAct) Settle(ctx context.Context, id ledger.HoldID, actual cata
 
 func (c *checkThenAct) Release(ctx context.Context, id ledger.HoldID) error {
 	return c.store.Release(ctx, id)
+}
+
+// readOn are the vendors that are drained.
+func (t Twin) readOn(toTheEnd map[string]bool) map[string]bool {
+	if t == CutShort {
+		return nil
+	}
+	return toTheEnd
 }
 
 func (t Twin) handler(h http.Handler) http.Handler {

@@ -80,8 +80,10 @@ type call struct {
 	arm           catalog.ArmID
 	at            time.Time
 	// gone is when it was cancelled, zero where it was not. all says that it said all that it had to say, and was asked for no more.
-	gone          time.Time
-	all           bool
+	gone time.Time
+	all  bool
+	// well says that it was taken, and that nothing but the gateway ends it early.
+	well          bool
 	input, output int64
 }
 
@@ -135,7 +137,9 @@ func (v *vendors) answer(ctx context.Context, c *call, streams bool) (upstream.S
 	m := v.world.mood(c.arm)
 	switch m {
 	case fine:
+		c.well = true
 	case slow:
+		c.well = true
 		s.pause *= 10
 	case refuses:
 		return nil, &upstream.Error{Class: upstream.Connect, Message: "connection refused"}

@@ -327,6 +327,37 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
+// TestBeyondItsClient: a call that has a context of its own is not the client's to end: what it comes to is learned of the arm.
+// The request's deadline ends it, and when it fails nobody else is asked.
+func TestBeyondItsClient(t *testing.T) {
+	for name, tt := range map[string]struct {
+		step  step
+		after time.Duration
+		ok    bool
+	}{
+		"it answers": {slow(time.Second), 4 * time.Second, true}, "it fails": {late(time.Second, Server), time.Second, false},
+		"deadline": {step{hang: true}, 20 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{}, []step{tt.step}, []step{good})
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(100*time.Millisecond, cancel)
+				plan, start := w.plan(), time.Now()
+				plan.Timeout = 20 * time.Second
+				plan.Beyond = func(*catalog.Arm) context.Context { return t.Context() }
+				_, _, err := w.ask(t, ctx, plan)
+				if took := time.Since(start); (err == nil) != tt.ok || took.Truncate(time.Second) != tt.after || !reflect.DeepEqual(w.calls(), []int{1, 0}) {
+					t.Errorf("got %v after %v and calls %v, want the end after %v", err, took, w.calls(), tt.after)
+				}
+				if l := w.pool.Snapshot("a/m"); (l.Attempts == 1) != (name != "deadline") || (l.Availability == 1) != (name != "it fails") {
+					t.Errorf("the arm is known as %+v", l)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Options{}, []step{{hang: true}}, []step{{hang: true}})
