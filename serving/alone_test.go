@@ -142,15 +142,23 @@ func TestCutsAreReadOn(t *testing.T) {
 // connection or only takes nothing more.
 func TestReadOnTellsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, setup{options: readOn()})
+		o := readOn()
+		o.KeepAlive = 15 * time.Second
+		w := newWorld(t, setup{options: o})
 		m := &meteredVendor{random: rand.New(rand.NewPCG(3, 4))}
 		w.vendor.play(func(call int, r *upstream.Request) (*script, error) {
 			s, err := m.answer(call, r)
 			s.events = append([]string{delta("a"), delta("b"), delta("c"), delta("d")}, s.events...)
+			pause, silent := s.pause(10*time.Millisecond), s.pause(40*time.Second)
+			s.before = func(i int) {
+				if pause(i); i == 4 { // long enough to be kept alive for
+					silent(i)
+				}
+			}
 			return s, err
 		})
 		a := w.leaves(25*time.Millisecond, "/v1/chat/completions", ask("one/cheap", `,"stream":true`))
-		if strings.Contains(a.body, `"c"`) || !strings.Contains(a.body, `"b"`) {
+		if strings.Contains(a.body, `"c"`) || strings.Contains(a.body, ": tradewind") || !strings.Contains(a.body, `"b"`) {
 			t.Errorf("a client that left after two pieces was written %s", a.body)
 		}
 		rec := &failingWriter{httptest.NewRecorder(), 2}
