@@ -158,7 +158,10 @@ func script(t *testing.T, body string) *CommandConfig {
 		t.Skip("commands need Linux")
 	}
 	path := filepath.Join(t.TempDir(), "check.sh")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+	syscall.ForkLock.RLock() // a child of another test that is forked meanwhile would hold the file open for writing, and it could not be run
+	err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return &CommandConfig{Path: path, TimeoutSeconds: 30}
