@@ -61,28 +61,6 @@ func (r *round) call(arms []*catalog.Arm, timeout time.Duration, attempts int, h
 	return nil, failure.Wire()
 }
 
-// bodyFor splices the body for an arm out of the client's.
-func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
-	body := make([]byte, 0, r.body.Len()+256) // not pooled: a transport may still read it when the attempt is over
-	u := openai.Upstream{Model: arm.Model(), Effort: r.effortOf(arm), MaxOutput: r.outputMax(arm), MaxTokensField: arm.OutputCap, ForceUsage: true}
-	if r.surface.direct != nil {
-		u.MaxTokensField = "" // vendors that have another name for it in chat have none here
-	}
-	if d == openai.Chat || r.spoken == nil {
-		return r.wire.AppendUpstream(body, u)
-	}
-	return r.spoken.AppendUpstream(body, u)
-}
-
-// effortOf is the reasoning effort to ask an arm with in place of the client's word: its own, or what the operator asks of
-// those that reason.
-func (r *round) effortOf(arm *catalog.Arm) string {
-	if arm.Effort == "" && arm.Capabilities.Has(catalog.Reasoning) {
-		return r.effort
-	}
-	return arm.Effort
-}
-
 // events are those of the answer in the client's dialect.
 func (r *round) events(a *upstream.Answer) source {
 	var events source = a
@@ -425,6 +403,9 @@ func (r *round) answerHead(served *catalog.Arm, tried []datasets.Attempt) {
 	r.set("X-Tradewind-Model", string(served.ID))
 	r.set("X-Tradewind-Provider", served.ID.Provider())
 	r.set("X-Tradewind-Attempts", strconv.Itoa(len(tried)))
+	if left := r.dropped(served); len(left) > 0 {
+		r.set("X-Tradewind-Dropped-Params", strings.Join(left, ","))
+	}
 	var failed []string
 	for i := range tried { // a retry of the same arm is no fallback, and a call that was outrun has not failed
 		if arm := tried[i].Arm; arm != served.ID && tried[i].Outcome != "cancelled" && !slices.Contains(failed, string(arm)) {

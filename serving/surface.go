@@ -143,23 +143,35 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 	if asked := cmp.Or(r.wire.Effort, r.effort); a.Effort != "" && asked != "" && asked != a.Effort { // what the client says is honoured
 		return policy.ParamUnsupported, "reasoning_effort"
 	}
+	native := r.native(a)
 	if s := r.spoken; s != nil {
-		switch native := r.gates == nil && r.effort == "" && a.Effort == "" && r.live.Pool.Speaks(a.ID, s.Dialect); {
-		case s.Nowhere, !native && s.NativeOnly != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
-			return policy.Dialect, s.NativeOnly
+		only := s.NativeOnly
+		if a.DropParams {
+			only = s.Needed
+		}
+		switch {
+		case s.Nowhere, !native && only != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
+			return policy.Dialect, cmp.Or(only, s.NativeOnly)
 		case native && s.ForeignOnly != "":
 			return policy.Dialect, s.ForeignOnly
-		case native:
-			return policy.Eligible, ""
 		}
 	}
-	if r.wire.Plain() || !r.inQuestion(a) {
+	if field := r.refused(a); field != "" {
+		return policy.ParamUnsupported, field
+	}
+	if native || r.wire.Plain() || !r.inQuestion(a) {
 		return policy.Eligible, ""
 	}
-	if field := r.lackOf(a.ID.Provider()); field != "" {
+	if field := r.lackOf(a).field; field != "" {
 		return policy.ParamUnsupported, field
 	}
 	return policy.Eligible, ""
+}
+
+// native reports whether an arm is asked in the client's own dialect, where that is not chat.
+func (r *round) native(a *catalog.Arm) bool {
+	s := r.spoken
+	return s != nil && r.gates == nil && r.effort == "" && a.Effort == "" && r.live.Pool.Speaks(a.ID, s.Dialect)
 }
 
 // inQuestion reports whether an arm may serve the request at all. Where the client names a model that nothing stands in for, only
@@ -171,19 +183,4 @@ func (r *round) inQuestion(a *catalog.Arm) bool {
 		return true
 	}
 	return named(a, t.Name) || t.Base != "" && named(a, t.Base)
-}
-
-// lack is what of the request in chat cannot be said to a provider, "" where all of it can.
-type lack struct{ provider, field string }
-
-// lackOf asks each provider once.
-func (r *round) lackOf(provider string) string {
-	for _, l := range r.lacks {
-		if l.provider == provider {
-			return l.field
-		}
-	}
-	field := r.live.Pool.Lacks(provider, r.wire.Body())
-	r.lacks = append(r.lacks, lack{provider, field})
-	return field
 }

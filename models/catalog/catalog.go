@@ -111,7 +111,13 @@ type Arm struct {
 	// Quantization is what the provider has rounded the weights to, one of Quantizations; empty where nobody told.
 	Quantization string `json:",omitempty"`
 	// Data is what the provider is declared to do with what it is sent.
-	Data   DataPolicy `json:",omitempty"`
+	Data DataPolicy `json:",omitempty"`
+	// Refuses are the fields of a request that the arm does not take, as far as an operator has said so: their names with
+	// commas between them, so that arms can be compared. DropParams says that a field which the arm cannot be told is left out
+	// where that may be, instead of keeping the arm from the request.
+	Refuses    string `json:",omitempty"`
+	DropParams bool   `json:",omitempty"`
+
 	Prices Prices
 	// Simulated marks an arm whose answers are made up by this program.
 	Simulated  bool

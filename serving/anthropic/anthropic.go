@@ -135,8 +135,9 @@ func (d *decoder) field(name string, v openai.Value, all openai.Fields) (err err
 			err = openai.BadParam(name, "runs tools at the provider, whose tokens nothing here could bound; it is not supported")
 		}
 	default:
-		d.OnlyNative(name)
-		d.member("anthropic."+name, v) // so that its length counts
+		if d.OnlyNative(name); !openai.Dispensable(name) {
+			d.member("anthropic."+name, v) // so that its length counts
+		}
 	}
 	return err
 }

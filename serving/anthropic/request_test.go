@@ -66,7 +66,7 @@ func TestDecode(t *testing.T) {
 		"schema":         {head + turn + `,"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}}`, `"response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":true,"schema":{"type":"object"}}}`, "", ""},
 		"user":           {head + turn + `,"metadata":{"user_id":"u"}}`, `"user":"u"`, "", ""},
 		"tier":           {head + turn + `,"service_tier":"standard_only"}`, `"service_tier":"default"`, "", ""},
-		"top_k":          {head + turn + `,"top_k":3}`, `"anthropic.top_k":3`, "top_k", ""},
+		"top_k":          {head + turn + `,"top_k":3}`, `"max_tokens":9`, "top_k", ""},
 		"unknown":        {head + turn + `,"n":3}`, `"anthropic.n":3`, "n", ""},
 		"hints":          {head + turn + `,"cache_control":{"type":"ephemeral"},"context_management":{"edits":[]},"top_k":null}`, `"max_tokens":9`, "", ""},
 		"routing fields": {head + turn + `,"tradewind":{"strategy":"cost"},"models":["a"]}`, `"tradewind":{"strategy":"cost"},"models":["a"]`, "", ""},

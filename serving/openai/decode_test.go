@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -355,7 +356,7 @@ func TestAppendUpstream(t *testing.T) {
 		{body, `{"model":"small",` + messages + `,"x": [1, 2.50,  "ä\u00e4"],"metadata":{"a":"b"},"stream":true,"stream_options":{"include_obfuscation": false , "include_usage": true},"max_tokens":100}`,
 			Upstream{Model: "small", MaxOutput: 100, ForceUsage: true}},
 		{body, `{"model":"small",` + messages + `,"x": [1, 2.50,  "ä\u00e4"],"stream":true,"stream_options" : {"include_obfuscation": false , "include_usage": false}}`,
-			Upstream{Model: "small", DropMetadata: true}},
+			Upstream{Model: "small", Drop: []string{"metadata", "top_p"}}},
 		{`{` + messages + `,"mod\u0065l":"auto","stream":true}`, `{` + messages + `,"model":"a\"b","stream":true,"stream_options":{"include_usage":true}}`,
 			Upstream{Model: `a"b`, ForceUsage: true}},
 		{`{"model":"auto",` + messages + `,"stream":true,"stream_options":{}}`, `{"model":"m",` + messages + `,"stream":true,"stream_options":{"include_usage":true}}`,
@@ -427,6 +428,19 @@ func FuzzDecode(f *testing.F) {
 		}
 		if g, w := without(got, ours...), without(want, ours...); !reflect.DeepEqual(g, w) {
 			t.Fatalf("other fields: got %v, want %v", g, w)
+		}
+		rest, err := ParseFields(r.Without(dispensable), DecodeOptions{})
+		if err != nil {
+			t.Fatalf("Without wrote no JSON: %v", err)
+		}
+		for _, f := range rest {
+			if Dispensable(f.Name) {
+				t.Fatalf("%s was not left out", f.Name)
+			}
+			delete(want, f.Name)
+		}
+		for name := range without(want, slices.Concat(ours, dispensable)...) {
+			t.Fatalf("%s was left out", name)
 		}
 		again, err := Decode(sent, DecodeOptions{})
 		if err != nil {

@@ -1,6 +1,9 @@
 package openai
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Upstream says what a vendor's body differs in from the client's.
 type Upstream struct {
@@ -16,8 +19,8 @@ type Upstream struct {
 	MaxTokensField string
 	// ForceUsage asks a stream for its usage, whatever the client asked for.
 	ForceUsage bool
-	// DropMetadata leaves metadata out, for vendors that refuse it.
-	DropMetadata bool
+	// Drop are dispensable fields that are left out, for arms that do not take them.
+	Drop []string
 }
 
 // AppendUpstream appends the body for a vendor: the client's bytes with the model replaced, the fields about routing
@@ -28,8 +31,8 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 	capped, usage := false, !r.Stream || !u.ForceUsage
 	for _, m := range r.members {
 		switch {
-		case m.field >= fTradewind, m.field == fMetadata && u.DropMetadata,
-			u.Effort != "" && (m.field == fReasoningEffort || m.field == fReasoning):
+		case m.field >= fTradewind, u.Effort != "" && (m.field == fReasoningEffort || m.field == fReasoning):
+		case slices.ContainsFunc(u.Drop, func(name string) bool { return r.named(m, name) }):
 		case m.field == fModel:
 			dst = append(dst, `"model":`...)
 			dst = append(appendText(dst, u.Model), ',')

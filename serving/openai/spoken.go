@@ -1,5 +1,7 @@
 package openai
 
+import "slices"
+
 // Spoken is a request that a client made in another dialect than chat: its own bytes, for vendors that speak the dialect,
 // and the same in chat form, for routing and for all other vendors.
 type Spoken struct {
@@ -11,9 +13,12 @@ type Spoken struct {
 	Known []string
 	// Chat is the request in chat form. Where chat cannot say all of it, it holds the rest as parts that no vendor knows,
 	// so that its length is counted, and NativeOnly names the first field of those: only a vendor that speaks the dialect
-	// may be asked. ForeignOnly names the first that such a vendor would refuse because it is another one's.
+	// may be asked. Of those fields Loose are the dispensable ones, which are not in Chat, and Needed is the first of the others.
+	// ForeignOnly names the first field that a vendor of the dialect would refuse because it is another one's.
 	Chat        []byte
 	NativeOnly  string
+	Loose       []string
+	Needed      string
 	ForeignOnly string
 	// Stateful says that the request goes on from a state that the vendor keeps, whose length we do not know.
 	Stateful bool
@@ -25,6 +30,12 @@ type Spoken struct {
 func (s *Spoken) OnlyNative(field string) {
 	if s.NativeOnly == "" {
 		s.NativeOnly = field
+	}
+	switch {
+	case Dispensable(field):
+		s.Loose = append(s.Loose, field)
+	case s.Needed == "":
+		s.Needed = field
 	}
 }
 
@@ -42,7 +53,7 @@ func (s *Spoken) AppendUpstream(dst []byte, u Upstream) []byte {
 	capped := false
 	for _, f := range s.Fields {
 		switch {
-		case IsRouting(f.Name):
+		case IsRouting(f.Name), slices.Contains(u.Drop, f.Name):
 			continue
 		case f.Name == "model":
 			dst = appendText(append(dst, `"model":`...), u.Model)

@@ -69,8 +69,9 @@ func (d *decoder) member(name string, value []byte) {
 
 // native keeps a field that chat cannot say, so that its length counts.
 func (d *decoder) native(name string, v openai.Value) {
-	d.OnlyNative(name)
-	d.member("responses."+name, v)
+	if d.OnlyNative(name); !openai.Dispensable(name) {
+		d.member("responses."+name, v)
+	}
 }
 
 func (d *decoder) field(name string, v openai.Value) (err error) {
