@@ -221,6 +221,7 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 			if err != nil {
 				return fmt.Errorf("provider %s: %w", p.Name, err)
 			}
+			p.declare(arms, &m)
 			f.arms = append(f.arms, arms...)
 			if own := m.Patience.patience(); own != (upstream.Patience{}) {
 				for i := range arms {
@@ -238,6 +239,7 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 			f.arms = append(f.arms, a)
 		}
 	}
+	p.declare(f.arms[n:], nil)
 	if len(f.arms) == n {
 		return fmt.Errorf("provider %s: the catalog knows no model of it; list some under `models:`", p.Name)
 	}

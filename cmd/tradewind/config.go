@@ -109,6 +109,7 @@ type providerConfig struct {
 	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
 	DataCollection  string             `yaml:"data_collection" enum:"allow,deny" doc:"deny: your contract with it says that it does not collect what it is sent, to store it or to learn from it. Requests with provider.data_collection: deny go nowhere else."`
 	ZDR             bool               `yaml:"zdr" doc:"Your contract with it says that it keeps nothing of what it is sent (zero data retention), and so collects nothing either. Requests with provider.zdr go nowhere else."`
+	Params          paramsConfig       `yaml:",inline"`
 	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
@@ -345,8 +346,12 @@ func (c *config) validate() error {
 		if err := p.validateKeys(); err != nil {
 			return err
 		}
+		if err := p.Params.validate("provider " + p.Name); err != nil {
+			return err
+		}
 		for i := range p.Models {
-			if err := p.Models[i].Patience.validate("provider " + p.Name + ": model " + p.Models[i].Name); err != nil {
+			where := "provider " + p.Name + ": model " + p.Models[i].Name
+			if err := cmp.Or(p.Models[i].Patience.validate(where), p.Models[i].Params.validate(where)); err != nil {
 				return err
 			}
 		}

@@ -152,6 +152,8 @@ func TestConfigBad(t *testing.T) {
 		"quantization":       {"providers:\n  - name: lab\n    models: [{name: m, quantization: unknown}]\n", `line 3: quantization "unknown" is none of int4`},
 		"data policy":        {"providers:\n  - {name: lab, data_collection: none}\n", `line 2: data_collection "none" is none of allow, deny`},
 		"two data policies":  {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", data_collection: allow, zdr: true, models: [m]}\n", "provider lab: it has zdr"},
+		"params":             {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, unsupported_params: [messages]}]}\n", `provider lab: model m: unsupported_params has "messages"`},
+		"params of all":      {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", unsupported_params: [models], models: [m]}\n", `provider lab: unsupported_params has "models"`},
 		"no models":          {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\"}\n", "list some under `models:`"},
 		"half a price":       {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, input_usd_per_mtok: 1}]}\n", "output_usd_per_mtok"},
 		"supports":           {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, supports: [tool]}]}\n", "none of tools"},

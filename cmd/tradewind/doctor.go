@@ -82,6 +82,7 @@ func (d *doctorCmd) Run(ctx context.Context, m *Main) error {
 		}
 		x.facts(f)
 		x.promises(f)
+		x.droppers(f)
 	}
 	if c != nil {
 		x.disk(c.DataDir)

@@ -54,6 +54,7 @@ type litellmConfig struct {
 		Timeout        *float64              `yaml:"request_timeout"`
 		MaxBudget      *float64              `yaml:"max_budget"`
 		BudgetDuration string                `yaml:"budget_duration"`
+		DropParams     *bool                 `yaml:"drop_params"`
 	} `yaml:"litellm_settings"`
 }
 
@@ -69,10 +70,11 @@ type litellmRouter struct {
 type litellmModel struct {
 	Name   string `yaml:"model_name"`
 	Params struct {
-		Model   string       `yaml:"model"`
-		APIBase string       `yaml:"api_base"`
-		APIKey  string       `yaml:"api_key"`
-		Price   litellmPrice `yaml:",inline"`
+		Model      string       `yaml:"model"`
+		APIBase    string       `yaml:"api_base"`
+		APIKey     string       `yaml:"api_key"`
+		DropParams *bool        `yaml:"drop_params"`
+		Price      litellmPrice `yaml:",inline"`
 	} `yaml:"litellm_params"`
 	Info struct {
 		Price     litellmPrice `yaml:",inline"`
@@ -139,15 +141,20 @@ func importLiteLLM(text []byte, known *catalog.Catalog) (out []byte, left []stri
 	if err := decodeYAML(body, &in); err != nil {
 		return nil, nil, err
 	}
+	drops := in.Settings.DropParams != nil && *in.Settings.DropParams
 	for n := range in.Models {
 		i.model(&in.Models[n])
+		drops = drops || in.Models[n].Params.DropParams != nil && *in.Models[n].Params.DropParams
+	}
+	if drops {
+		i.leave("drop_params for what changes the answer (tools, tool_choice, response_format, n, stop, logprobs, reasoning): a model that cannot be told it is passed over")
 	}
 	if len(i.providers) == 0 {
 		return nil, i.left, errors.New("no model of its model_list can be carried over: " + strings.Join(i.left, "; "))
 	}
 	i.fallback(&in)
 	var doc yaml.MapSlice
-	doc = append(doc, yaml.MapItem{Key: "providers", Value: i.providerList()})
+	doc = append(doc, yaml.MapItem{Key: "providers", Value: i.providerList(in.Settings.DropParams)})
 	if aliases := i.aliases(&in); len(aliases) > 0 {
 		doc = append(doc, yaml.MapItem{Key: "aliases", Value: aliases})
 	}

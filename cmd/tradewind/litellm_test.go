@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 )
@@ -17,7 +18,7 @@ model_list:
     litellm_params: {model: azure/my-gpt-5, api_base: os.environ/AZURE_API_BASE, api_key: os.environ/AZURE_API_KEY, api_version: "2024-02-01"}
     model_info: {input_cost_per_token: 1.25e-06, output_cost_per_token: 1e-05, cache_read_input_token_cost: 1.25e-07}
   - model_name: gpt-5-mini
-    litellm_params: {model: gpt-5-mini, api_key: os.environ/OPENAI_API_KEY}
+    litellm_params: {model: gpt-5-mini, api_key: os.environ/OPENAI_API_KEY, drop_params: false}
   - model_name: second-key
     litellm_params: {model: openai/gpt-5-mini, api_key: os.environ/OPENAI_API_KEY_B}
   - model_name: local
@@ -83,6 +84,15 @@ func TestImportLiteLLM(t *testing.T) {
 		"base_url: https://api.openai.com/v1", "name: localhost-11434", "http://localhost:11434/v1", "llama3:8b", "name: 10.0.0.7-8000", "name: mistral\n",
 		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "mode: embedding\n", "input_usd_per_mtok: 0.01\n", "context_tokens: 1000", "free: true",
 		"attempts: 3", "timeout_seconds: 120", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
+	f, err := assemble(c, e.get, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range f.arms {
+		if a.DropParams == (a.ID == "openai/gpt-5-mini") {
+			t.Errorf("%s: drop_params is %v", a.ID, a.DropParams)
+		}
+	}
 	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "index": "openai/text-embedding-3-small", "ours": "10.0.0.7-8000/embed", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
 		if got := strings.Join(c.Aliases[name], " "); got != want {
 			t.Errorf("alias %s stands for %q, want %q", name, got, want)
@@ -116,7 +126,7 @@ func TestImportLiteLLM(t *testing.T) {
 		"line 4: rpm", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
 		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
 		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_project", "routing_strategy simple-shuffle: availability", "num_retries 5",
-		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
+		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params for what changes the answer", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
 	} {
 		if !strings.Contains(stderr, left) {
 			t.Errorf("nobody is told of %q:\n%s", left, stderr)
@@ -140,6 +150,7 @@ func FuzzImportLiteLLM(f *testing.F) {
 	f.Add([]byte(litellmExample))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: azure/x, api_base: 'http://h'}, model_info: {base_model: gpt-4o}}]\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
+	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x, drop_params: true}}]\nlitellm_settings: {drop_params: \"true\"}\n"))
 	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))
 	known, err := catalog.Default()
 	if err != nil {

@@ -41,6 +41,9 @@ func (i *litellmImport) overrides(m *litellmModel, name string, facts *catalog.A
 	if mode := cmp.Or(info.Mode, string(facts.Mode)); mode == string(catalog.ModeEmbedding) {
 		e.set("mode", mode)
 	}
+	if m.Params.DropParams != nil {
+		e.set("drop_params", *m.Params.DropParams)
+	}
 	i.prices(m, &e, facts)
 	supports := yaml.MapSlice{}
 	for _, c := range [...]struct {
@@ -155,7 +158,8 @@ type yamlNumber string
 // MarshalYAML writes the digits.
 func (n yamlNumber) MarshalYAML() ([]byte, error) { return []byte(n), nil }
 
-func (i *litellmImport) providerList() (list []yaml.MapSlice) {
+// providerList are the providers with their models. drop is whether they may be asked without a parameter, nil where nobody says.
+func (i *litellmImport) providerList(drop *bool) (list []yaml.MapSlice) {
 	for _, p := range i.providers {
 		item := yaml.MapSlice{{Key: "name", Value: p.name}}
 		if p.base != "" {
@@ -163,6 +167,9 @@ func (i *litellmImport) providerList() (list []yaml.MapSlice) {
 		}
 		if p.key != "" {
 			item = append(item, yaml.MapItem{Key: "api_key", Value: p.key})
+		}
+		if drop != nil {
+			item = append(item, yaml.MapItem{Key: "drop_params", Value: *drop})
 		}
 		if !p.all {
 			var models []any

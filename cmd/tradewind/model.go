@@ -31,6 +31,7 @@ type modelConfig struct {
 	AsOf            string               `yaml:"as_of" doc:"The day on which the prices were last checked."`
 	Deprecated      *bool                `yaml:"deprecated"`
 	Patience        patienceConfig       `yaml:",inline"`
+	Params          paramsConfig         `yaml:",inline"`
 	Efforts         []effort             `yaml:"efforts" doc:"Reasoning efforts with each of which it is a further model to choose, named as model#effort: none, minimal, low, medium, high, xhigh. A request that names another effort is not sent there."`
 }
 
