@@ -98,9 +98,12 @@ type Request struct {
 	store   [24]member
 	// strategy is what OpenRouter's provider.sort asked for, the lowest precedence that a request has, and throughput says that
 	// it was for tokens per second.
-	strategy     Strategy
-	throughput   bool
-	sessions     sessions
+	strategy   Strategy
+	throughput bool
+	sessions   sessions
+	fallbacks  fallbacks
+	// ownModels says that the tradewind object has a list of models, and be it empty.
+	ownModels    bool
 	includeUsage span
 	bytesOfText  int64
 	bytesOfRest  int64
@@ -247,6 +250,7 @@ func decodeForm(body []byte, o DecodeOptions, fields form, asked field) (*Reques
 	}
 	r.Target = ParseModel(r.Model)
 	r.session(r.sessions.tradewind, r.sessions.body)
+	r.fallback()
 	return r, nil
 }
 

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -37,7 +38,23 @@ func ApplyHeaders(r *Request, h http.Header) error {
 		}
 	}
 	r.session(r.sessions.header, r.sessions.tradewind, shortHeader(h, "X-Session-Id"), shortHeader(h, "X-Claude-Code-Session-Id"), r.sessions.body)
+	r.fallback()
 	return nil
+}
+
+// fallbacks are the places where a request may say whether another model may answer: the tradewind object, the header, and the
+// fields of other dialects. alone says that those ask for the providers of an order and for nobody else.
+type fallbacks struct {
+	tradewind, header, foreign Choice
+	alone                      bool
+}
+
+// fallback takes the first that says it. Who overrules allow_fallbacks frees the order that came with it too.
+func (r *Request) fallback() {
+	o, f := &r.Tradewind, &r.fallbacks
+	if o.Fallback = cmp.Or(f.tradewind, f.header, f.foreign); f.alone {
+		o.Provider.Alone = o.Fallback == No
+	}
 }
 
 // session takes the first of the names that a client may have given, and where there is none its cache key.
@@ -105,7 +122,7 @@ func (r *Request) header(name, param, v string) (err error) {
 	case "explore":
 		err = o.Explore.header(param, v)
 	case "fallback":
-		err = o.Fallback.header(param, v)
+		err = r.fallbacks.header.header(param, v)
 	case "hedge":
 		err = o.Hedge.header(param, v)
 	case "session-id":

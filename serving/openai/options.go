@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -93,6 +94,9 @@ func (o *Options) Allowed(arm catalog.ArmID) bool {
 		if !arm.MatchesAny(list) {
 			return false
 		}
+	}
+	if p := o.Provider; p != nil && p.Alone && !slices.Contains(p.Order, arm.Provider()) {
+		return false
 	}
 	return !arm.MatchesAny(o.Deny)
 }

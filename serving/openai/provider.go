@@ -15,6 +15,8 @@ import (
 type Preferences struct {
 	// Order is the providers of one model in the order in which they are to be tried, those that are not named after them.
 	Order []string
+	// Alone says that the first of Order that may serves, and nobody who is not named there.
+	Alone bool
 	// Quantizations are those that the weights may be declared in; none where any will do.
 	Quantizations []string
 	// Data is what the provider must be declared to promise of what it is sent.
@@ -105,11 +107,8 @@ func (r *Request) provider(s *scanner) error {
 		}
 		return err
 	})
-	if alone && o.Fallback == Unset {
-		o.Fallback = No
-	}
-	if alone && len(order) > 0 { // the first of them that may, and nobody else
-		o.Allow = append(o.Allow, ofProviders(order))
+	if alone {
+		r.fallbacks.foreign, r.fallbacks.alone = No, len(order) > 0
 	}
 	return err
 }
@@ -308,8 +307,13 @@ func (r *Request) gateway(s *scanner, name, param string) error {
 		return nil
 	}
 	o := &r.Tradewind
-	if name == "sort" {
-		return r.providerSort(s, param, "cost", "ttft", "tps")
+	if name == "sort" { // as with the order, the provider object's outranks it
+		sorted, throughput := r.strategy, r.throughput
+		err := r.providerSort(s, param, "cost", "ttft", "tps")
+		if sorted != StrategyNone {
+			r.strategy, r.throughput = sorted, throughput
+		}
+		return err
 	}
 	list, err := s.texts(param)
 	switch {

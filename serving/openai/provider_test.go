@@ -2,6 +2,8 @@ package openai
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,7 +26,7 @@ func TestProvider(t *testing.T) {
 	for body, want := range map[string]Options{
 		`"provider":{"order":["b","a"]}`: {Provider: &Preferences{Order: []string{"b", "a"}}},
 		`"provider":{"allow_fallbacks":false,"order":["b","a"]}`: {
-			Provider: &Preferences{Order: []string{"b", "a"}}, Fallback: No, Allow: [][]string{{"b/*", "a/*"}},
+			Provider: &Preferences{Order: []string{"b", "a"}, Alone: true}, Fallback: No,
 		},
 		`"provider":{"order":["b"],"only":["a","b"],"ignore":["c"],"allow_fallbacks":true}`: {
 			Provider: &Preferences{Order: []string{"b"}}, Allow: [][]string{{"a/*", "b/*"}}, Deny: []string{"c/*"},
@@ -156,6 +158,76 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		if p := r.Tradewind.Provider; p == nil || p.Data != catalog.ZeroRetention || r.Tradewind.Attempts != 2 {
 			t.Errorf("%s: %+v", name, r.Tradewind)
+		}
+	}
+}
+
+// TestPrecedence: of what may be said in several places the tradewind object counts first, then the header, then the fields of
+// other dialects, in whatever order they stand.
+func TestPrecedence(t *testing.T) {
+	const yes, no = `"tradewind":{"fallback":true}`, `"tradewind":{"fallback":false}`
+	for _, tt := range []struct {
+		body   []string // members, in either order
+		header string
+		want   string // whether others may answer and whether provider a may; the models; the strategy
+	}{
+		{nil, "", "unset a [] "},
+		{[]string{`"disable_fallbacks":true`}, "", "no a [] "},
+		{[]string{`"disable_fallbacks":true`}, "true", "yes a [] "},
+		{[]string{`"disable_fallbacks":true`, yes}, "", "yes a [] "},
+		{[]string{`"disable_fallbacks":true`, yes}, "false", "yes a [] "},
+		{[]string{`"disable_fallbacks":true`, no}, "true", "no a [] "},
+		{[]string{`"disable_fallbacks":false`}, "false", "no a [] "},
+		{[]string{`"disable_fallbacks":false`, `"provider":{"allow_fallbacks":false}`}, "", "no a [] "},
+		{[]string{`"disable_fallbacks":true`, `"provider":{"allow_fallbacks":true}`}, "", "no a [] "},
+		{[]string{`"provider":{"allow_fallbacks":false}`}, "true", "yes a [] "},
+		{[]string{`"provider":{"allow_fallbacks":true}`}, "false", "no a [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"order":["b"]}`}, "", "no - [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"order":["b"]}`}, "false", "no - [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"order":["b"]}`}, "true", "yes a [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"order":["b"]}`, yes}, "false", "yes a [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"order":["b"]}`, no}, "true", "no - [] "},
+		{[]string{`"provider":{"allow_fallbacks":false,"only":["b"]}`}, "true", "yes - [] "}, // a constraint is not overruled
+		{[]string{`"models":["m"]`, `"fallbacks":["f"]`}, "", "unset a [m] "},
+		{[]string{`"models":[]`, `"fallbacks":["f"]`}, "", "unset a [f] "},
+		{[]string{`"models":["m"]`, `"tradewind":{"models":["t"]}`}, "", "unset a [t] "},
+		{[]string{`"models":["m"]`, `"tradewind":{"models":[]}`}, "", "unset a [] "},
+		{[]string{`"fallbacks":["f"]`, `"tradewind":{"models":null}`}, "", "unset a [f] "},
+		{[]string{`"provider":{"sort":"price"}`, `"providerOptions":{"gateway":{"sort":"tps"}}`}, "", "unset a [] cost"},
+	} {
+		for range 2 {
+			r := decode(t, "{"+strings.Join(append([]string{`"model":"auto"`, messages}, tt.body...), ",")+"}")
+			h := http.Header{}
+			if tt.header != "" {
+				h.Set("X-Tradewind-Fallback", tt.header)
+			}
+			if err := ApplyHeaders(r, h); err != nil {
+				t.Fatal(err)
+			}
+			a := map[bool]string{true: "a", false: "-"}[r.Tradewind.Allowed("a/m")]
+			said := map[Choice]string{Unset: "unset", Yes: "yes", No: "no"}[r.Tradewind.Fallback]
+			if got := fmt.Sprintf("%s %s %v %s", said, a, r.Tradewind.Models, r.Strategy()); got != tt.want || !r.Tradewind.Allowed("b/m") {
+				t.Errorf("%v with header %q: %s, want %s", tt.body, tt.header, got, tt.want)
+			}
+			slices.Reverse(tt.body)
+		}
+	}
+}
+
+// TestTagsPrecedence: the tags of the body are those of the request, and a header's only where the body has none.
+func TestTagsPrecedence(t *testing.T) {
+	for body, want := range map[string]string{
+		``:                                "map[h:1]",
+		`,"tradewind":{"tags":{"b":"2"}}`: "map[b:2]",
+		`,"tradewind":{"tags":null}`:      "map[h:1]",
+		`,"metadata":{"tags":["m"]}`:      "map[h:1]",
+	} {
+		r := decode(t, `{"model":"auto",`+messages+body+`}`)
+		if err := ApplyHeaders(r, http.Header{"X-Tradewind-Tags": {"h=1"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(r.Tradewind.Tags); got != want {
+			t.Errorf("%s: tags %s, want %s", body, got, want)
 		}
 	}
 }

@@ -43,9 +43,9 @@ func (r *Request) routing(s *scanner, f field) (err error) {
 	switch f {
 	case fTradewind:
 		return r.tradewind(s)
-	case fModels, fFallbacks:
+	case fModels, fFallbacks: // LiteLLM's list, fallbacks, counts where there is no other
 		var list []string
-		if list, err = s.texts(name); err == nil && len(o.Models) == 0 {
+		if list, err = s.texts(name); !r.ownModels && len(list) > 0 && (f == fModels || len(o.Models) == 0) {
 			o.Models = list
 		}
 	case fRoute:
@@ -65,8 +65,8 @@ func (r *Request) routing(s *scanner, f field) (err error) {
 		r.sessions.body, err = s.text(name, SessionIDMax)
 	case fDisableFallbacks:
 		var off bool
-		if off, err = s.boolean(name); off && o.Fallback == Unset {
-			o.Fallback = No
+		if off, err = s.boolean(name); off {
+			r.fallbacks.foreign = No
 		}
 	case fPlugins:
 		if !s.at('[') {
@@ -191,9 +191,10 @@ func (r *Request) tradewindField(s *scanner, name string) (err error) {
 		}
 		o.Deny = append(o.Deny, list...)
 	case "models": // outranks OpenRouter's models, wherever the two stand
+		r.ownModels = true
 		o.Models, err = s.texts(param)
 	case "fallback":
-		o.Fallback, err = s.choice(param)
+		r.fallbacks.tradewind, err = s.choice(param)
 	case "explore":
 		o.Explore, err = s.choice(param)
 	case "hedge":
