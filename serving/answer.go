@@ -87,6 +87,7 @@ func (r *round) relayWhole(a *upstream.Answer) error {
 	} else if err != io.EOF || r.forNobody(a) {
 		return r.broke(a, err, event.Usage(), said)
 	}
+	r.debugHead(a)
 	return r.writeWhole(a.Served(), &event, r.conclude(a, event.Usage(), said))
 }
 
@@ -124,6 +125,7 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	for _, t := range a.Attempts() {
 		tried = append(tried, datasets.Attempt{Arm: t.Arm, Outcome: t.Outcome()})
 	}
+	r.debugHead(a)
 	r.streamHead(a.Served(), tried)
 	r.wrote = true
 	out, seen := make([]byte, 0, 1024), contentMeter{}

@@ -46,6 +46,7 @@ func (r *round) heldBack() bool { return r.gates != nil && (!r.wire.Stream || r.
 // held is an answer that came whole, is paid for, and was not served yet.
 type held struct {
 	arm    *catalog.Arm
+	from   *upstream.Answer
 	events replay
 	usage  catalog.Usage
 	own    catalog.Nanodollars
@@ -99,7 +100,7 @@ func (r *round) climb(a *upstream.Answer) error {
 // take reads an answer to its end and books it.
 func (r *round) take(a *upstream.Answer) (*held, error) {
 	defer func() { _ = a.Close() }()
-	h, meter, size, usage := &held{arm: a.Served()}, contentMeter{}, 0, openai.Usage{}
+	h, meter, size, usage := &held{arm: a.Served(), from: a}, contentMeter{}, 0, openai.Usage{}
 	seen := func() int {
 		if r.wire.Stream {
 			return meter.tokens()
@@ -276,6 +277,7 @@ func (r *round) serveHeld(h *held) error {
 	if r.surface.dialect != openai.Chat {
 		events = r.surface.translate(r, events)
 	}
+	r.debugHead(h.from)
 	if !r.wire.Stream {
 		event, err := events.Next()
 		if err != nil {

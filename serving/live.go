@@ -55,6 +55,8 @@ type Settings struct {
 	KeepAlive time.Duration
 	// BudgetStatus is the HTTP status of a refusal for want of budget: 429, which is OpenAI's, where it is 0, or 402.
 	BudgetStatus int
+	// DebugHeaders hands on what the vendor that answered says of its rate limits.
+	DebugHeaders bool
 	// Epsilon is the share of a round's probability that is spread evenly over the eligible arms. Zero explores nothing.
 	Epsilon float64
 }

@@ -64,6 +64,8 @@ type config struct {
 
 	BudgetStatus int `yaml:"budget_http_status" doc:"The status of a refusal for want of budget: 429, as OpenAI has it, unless it is 402."`
 
+	DebugHeaders bool `yaml:"debug_headers" doc:"Answer with what the provider says of its rate limits too, in headers that begin with x-upstream-."`
+
 	Metrics metricsConfig `yaml:"metrics" restart:""`
 
 	// Gates check answers, and GatePolicies say whose.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"testing"
 )
 
@@ -41,6 +43,23 @@ func TestConfiguredParams(t *testing.T) {
 		}
 		if call := <-v.calls; (call.body["temperature"] == nil) != (tt.model == "lab/easy") || call.body["user"] != nil {
 			t.Errorf("%s was asked %v", tt.model, call.body)
+		}
+	}
+}
+
+// What the vendor says of its rate limits is handed on where the file asks for it.
+func TestConfiguredDebugHeaders(t *testing.T) {
+	v := newVendor(t)
+	v.refuse = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Ratelimit-Remaining-Requests", "7")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, vendorAnswer)
+	}
+	for more, want := range map[string]string{"": "", "debug_headers: true\n": "7"} {
+		s := start(t, env{"LAB_KEY": "sk-lab-0123456789"}, "--config", write(t, "tradewind.yaml", more+v.provider()))
+		r := s.call("POST", "/v1/chat/completions", "", ask("auto", "hi", ""))
+		if r.want(t, 200, nil); r.header.Get("X-Upstream-X-Ratelimit-Remaining-Requests") != want {
+			t.Errorf("%q: headers %v, want %q left", more, r.header, want)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 		Arms: f.arms, CatalogVersion: f.version, Strategy: openai.Strategy(c.Routing.Strategy), Traffic: policy.Traffic(c.Routing.Traffic),
 		Target: c.Routing.Target, Epsilon: epsilonDefault, Aliases: plain(c.Aliases), Hosts: f.hosts(), Fallbacks: plain(c.Fallbacks),
 		Policies: c.Policies, Rules: c.Rules, DefaultPolicy: c.Routing.Policy, BudgetStatus: c.BudgetStatus, KeepAlive: c.Streams.keepAlive(),
-		ReadOn: c.readOn(),
+		ReadOn: c.readOn(), DebugHeaders: c.DebugHeaders,
 	}
 	if settings.Gates, err = c.gates(); err != nil {
 		return settings, nil, err

@@ -49,6 +49,14 @@ func (a *Answer) Served() *catalog.Arm { return a.arm }
 // Dialect is the one that the events are in: the client's, or chat.
 func (a *Answer) Dialect() openai.Dialect { return a.dialect }
 
+// Header is a header of the vendor's answer, "" where there is none.
+func (a *Answer) Header(name string) string {
+	if h, ok := a.source.(Headed); ok {
+		return h.Header(name)
+	}
+	return ""
+}
+
 // Hedged reports whether the answer is that of a second call which was quicker than the first.
 func (a *Answer) Hedged() bool {
 	return a.attempt.Hedge && a.failed[0].Cancelled

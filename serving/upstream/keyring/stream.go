@@ -115,6 +115,14 @@ func (s *stream) Buffered() bool {
 	return ok && b.Buffered()
 }
 
+// Header is a header of the answer.
+func (s *stream) Header(name string) string {
+	if h, ok := s.inner.(upstream.Headed); ok {
+		return h.Header(name)
+	}
+	return ""
+}
+
 // let gives the key back, once.
 func (s *stream) let() {
 	s.mu.Lock()
