@@ -1,8 +1,9 @@
-// Package google calls Google's Gemini API, generateContent and streamGenerateContent.
+// Package google calls Google's Gemini models, generateContent and streamGenerateContent, at the Gemini API and on Vertex AI.
 //
 // Requests are said in Google's dialect and answers in chat. What Gemini cannot be told (DESIGN.md of chatform lists it) is a field
 // that Lacks names, or an error of class Unsayable where only some models cannot be told it; nothing is dropped. It makes
-// one attempt a call and leaves everything else to upstream.Pool. Vertex AI, whose credentials are others, is not spoken to.
+// one attempt a call and leaves everything else to upstream.Pool. Vertex AI differs by its address, by tokens that a service
+// account gets in place of a key, and by the ids of calls; what other publishers have there is not spoken to.
 package google
 
 import (
@@ -21,13 +22,14 @@ import (
 // Options configure a Provider. Key is sent as x-goog-api-key, never in the address.
 type Options = httpclient.Options
 
-// Provider is the Gemini API. It is safe for concurrent use.
+// Provider is the Gemini API, or Vertex AI. It is safe for concurrent use.
 type Provider struct {
-	o      Options
-	client *httpclient.Client
+	o        Options
+	client   *httpclient.Client
+	identity *identity // of Vertex AI, nil elsewhere
 }
 
-// New makes a provider. Close frees its idle connections.
+// New makes a provider of the Gemini API. Close frees its idle connections.
 func New(o Options) (*Provider, error) {
 	client, err := httpclient.New(o)
 	if err != nil {
@@ -37,21 +39,26 @@ func New(o Options) (*Provider, error) {
 }
 
 // Close frees idle connections.
-func (p *Provider) Close() error { return p.client.Close() }
+func (p *Provider) Close() error {
+	if p.identity != nil {
+		return errors.Join(p.client.Close(), p.identity.Close())
+	}
+	return p.client.Close()
+}
 
 // Speaks reports that clients have no dialect in common with the vendor.
 func (p *Provider) Speaks(openai.Dialect) bool { return false }
 
 // Lacks names what of a chat request no Gemini model can be told.
 func (p *Provider) Lacks(chat []byte) string {
-	_, err := encode(chat, "")
+	_, err := encode(chat, "", true)
 	return upstream.Lacking(err)
 }
 
 // Stream makes one call.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
 	model := r.Arm.Model()
-	body, err := encode(r.Body, model)
+	body, err := encode(r.Body, model, p.identity == nil || !budgeted(model))
 	if err != nil {
 		var unable *upstream.Error
 		if errors.As(err, &unable) {
@@ -60,13 +67,13 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		e := openai.AsError(err)
 		return nil, &upstream.Error{Class: upstream.BadRequest, Status: e.Status, Message: e.Message, Param: e.Param, Code: string(e.Code)}
 	}
-	call := &httpclient.Call{Path: "/models/" + url.PathEscape(model), Header: p.header(r), Body: body, Stream: r.Stream, Refused: p.refused}
+	call := &httpclient.Call{Path: "/models/" + url.PathEscape(model), Body: body, Stream: r.Stream, Refused: p.refused}
 	if r.Stream {
 		call.Path, call.Query = call.Path+":streamGenerateContent", "alt=sse"
 	} else {
 		call.Path += ":generateContent"
 	}
-	a, err := p.client.Post(ctx, call)
+	a, err := p.post(ctx, r, call)
 	if err != nil {
 		return nil, err
 	}
@@ -75,16 +82,30 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 	return s, nil
 }
 
-func (p *Provider) header(r *upstream.Request) http.Header {
+// post makes a call with what proves who calls.
+func (p *Provider) post(ctx context.Context, r *upstream.Request, call *httpclient.Call) (*httpclient.Answer, error) {
+	if p.identity == nil {
+		call.Header = header(r)
+		if key := p.o.Key.Reveal(); key != "" {
+			call.Header["X-Goog-Api-Key"] = []string{key}
+		}
+		return p.client.Post(ctx, call)
+	}
+	return p.identity.authorized(ctx, func(token string) (*httpclient.Answer, error) {
+		call.Header = header(r)
+		call.Header["Authorization"] = []string{"Bearer " + token}
+		return p.client.Post(ctx, call)
+	})
+}
+
+// header is what is passed on of a client's.
+func header(r *upstream.Request) http.Header {
 	h := make(http.Header, len(r.Header)+4)
 	for name, values := range r.Header {
 		h[http.CanonicalHeaderKey(name)] = values
 	}
 	delete(h, "Authorization")
 	delete(h, "X-Goog-Api-Key")
-	if key := p.o.Key.Reveal(); key != "" {
-		h["X-Goog-Api-Key"] = []string{key}
-	}
 	return h
 }
 

@@ -26,13 +26,14 @@ var settingNames = map[string]string{
 }
 
 // encode says a chat request to a model. The error is an *openai.Error where no model can be told, and an
-// *upstream.Error of class Unsayable where this one cannot. An empty model stands for any.
-func encode(body []byte, model string) ([]byte, error) {
+// *upstream.Error of class Unsayable where this one cannot. An empty model stands for any. Without ids calls and their results
+// are told apart by their order, as models do on Vertex AI that are older than Gemini 3: it refuses ids there.
+func encode(body []byte, model string, ids bool) ([]byte, error) {
 	r, err := chatform.Parse(body, vendor)
 	if err != nil {
 		return nil, err
 	}
-	e := &encoder{r: r, model: model, out: append(make([]byte, 0, len(body)+512), '{')}
+	e := &encoder{r: r, model: model, ids: ids, out: append(make([]byte, 0, len(body)+512), '{')}
 	if len(r.System) > 0 {
 		e.open(`"systemInstruction":{"parts":[`)
 		if err := e.parts(r.System); err != nil {
@@ -52,6 +53,7 @@ func encode(body []byte, model string) ([]byte, error) {
 type encoder struct {
 	r     *chatform.Request
 	model string
+	ids   bool
 	out   []byte
 }
 
@@ -81,6 +83,12 @@ func (e *encoder) text(name, value string) {
 
 func (e *encoder) integer(name string, n int) {
 	e.out = append(strconv.AppendInt(append(openai.AppendText(e.out, name), ':'), int64(n), 10), ',')
+}
+
+func (e *encoder) id(id []byte) {
+	if e.ids {
+		e.member("id", id)
+	}
 }
 
 // contents says the conversation. What tools answered is a content of its own, because Gemini counts its parts against
@@ -151,7 +159,7 @@ func (e *encoder) calls(calls []chatform.Call) {
 	for i := range calls {
 		c := &calls[i]
 		e.open(`{"functionCall":{`)
-		e.member("id", c.ID)
+		e.id(c.ID)
 		e.member("name", c.Name)
 		e.member("args", c.Input)
 		e.close(`}`)
@@ -170,7 +178,7 @@ func (e *encoder) result(res *chatform.Result) error {
 		return e.r.Unsayable(res.Param+".tool_call_id", "no call before it has this id")
 	}
 	e.open(`{"functionResponse":{`)
-	e.member("id", res.ID)
+	e.id(res.ID)
 	e.member("name", res.Name)
 	var texts []string
 	media := 0

@@ -57,7 +57,7 @@ func TestSaid(t *testing.T) {
 		"schema":      {"gemini-2.5-flash", schemaOf(`{"$schema":"x","type":"object","properties":{"kind":{"const":"a"},"n":{"type":["integer","null"],"minimum":0},"r":{"$ref":"#/$defs/r"}},"$defs":{"r":{"type":"array","items":{"enum":["x",1]}}},"additionalProperties":false}`), `"responseJsonSchema":{"$schema":"x","type":"object","properties":{"kind":{"enum":["a"]},"n":{"type":["integer","null"],"minimum":0},"r":{"$ref":"#/$defs/r"}},"$defs":{"r":{"type":"array","items":{"enum":["x",1]}}},"additionalProperties":false}`},
 		"saying none": {"gemini-2.5-flash", chat(`,"logit_bias":{},"logprobs":false,"store":true,"user":"me","metadata":{"a":"b"},"stream_options":{"include_usage":true},"service_tier":"auto","parallel_tool_calls":true,"modalities":["text"],"tradewind":{"explain":true}`), `"generationConfig":{}`},
 	} {
-		got, err := encode(test.body, test.model)
+		got, err := encode(test.body, test.model, true)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if !json.Valid(got) || !strings.Contains(string(got), test.want) {
@@ -103,7 +103,7 @@ func TestUnsaid(t *testing.T) {
 		{messages(`{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"[1]"}}]}`), "messages[1].tool_calls[0].function.arguments"},
 		{messages(`{"role":"user","content":"a"},{"role":"assistant","content":"b","audio":{"id":"x"}}`), "messages[1].audio"},
 	} {
-		_, err := encode(test.body, "gemini-2.5-flash")
+		_, err := encode(test.body, "gemini-2.5-flash", true)
 		if got := upstream.Lacking(err); got != test.param {
 			t.Errorf("%s: lacks %q (%v), want %q", test.body, got, err, test.param)
 		}
@@ -114,7 +114,7 @@ func TestUnsaid(t *testing.T) {
 func TestUnable(t *testing.T) {
 	p := &Provider{}
 	for _, model := range []string{"gemini-2.5-pro", "gemini-3-flash-preview"} {
-		_, err := encode(chat(`,"reasoning_effort":"none"`), model)
+		_, err := encode(chat(`,"reasoning_effort":"none"`), model, true)
 		var e *upstream.Error
 		if !errors.As(err, &e) || e.Class != upstream.Unsayable || e.Param != "reasoning_effort" {
 			t.Errorf("%s: got %v, want the class %s", model, err, upstream.Unsayable)
@@ -186,7 +186,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add(schemaOf(`{"type":"object","properties":{"a":{"const":"x"}},"anyOf":[{"$ref":"#"}]}`))
 	f.Add(messages(`{"role":"system","content":"s"},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]},{"role":"assistant","reasoning":"r","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"{\"a\":1}"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		out, err := encode(body, "gemini-3-pro-preview")
+		out, err := encode(body, "gemini-3-pro-preview", true)
 		if err == nil && !json.Valid(out) {
 			t.Fatalf("%s became %s", body, out)
 		}

@@ -16,7 +16,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -82,7 +84,7 @@ type Client struct {
 	o         Options
 	base      *url.URL
 	transport *http.Transport
-	redactor  *telemetry.Redactor
+	redactor  atomic.Pointer[telemetry.Redactor]
 }
 
 // New makes a client. Close frees its idle connections.
@@ -100,7 +102,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("httpclient: the base URL cannot be parsed")
 	}
-	return &Client{o: o, base: u, redactor: telemetry.NewRedactor(append([]telemetry.Secret{o.Key}, o.Secrets...)...), transport: &http.Transport{
+	c := &Client{o: o, base: u, transport: &http.Transport{
 		DialContext:            Dialer(u.Hostname(), o.AllowPrivate, o.ConnectTimeout).DialContext,
 		TLSHandshakeTimeout:    o.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
@@ -110,7 +112,23 @@ func New(o Options) (*Client, error) {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: headersMax,
 		WriteBufferSize:        writeBuffer,
-	}}, nil
+	}}
+	c.SetSecrets()
+	return c, nil
+}
+
+// SetSecrets replaces the secrets that are known beside those of the options, for a vendor whose tokens change.
+func (c *Client) SetSecrets(more ...telemetry.Secret) {
+	c.redactor.Store(telemetry.NewRedactor(slices.Concat([]telemetry.Secret{c.o.Key}, c.o.Secrets, more)...))
+}
+
+// HTTP is for a library that makes its own calls to the same address: it connects as this client does and follows no
+// redirect.
+func (c *Client) HTTP(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Transport: c.transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // Close frees idle connections.
@@ -120,7 +138,7 @@ func (c *Client) Close() error {
 }
 
 // Redact removes the secret from a vendor's words.
-func (c *Client) Redact(s string) string { return c.redactor.Redact(s) }
+func (c *Client) Redact(s string) string { return c.redactor.Load().Redact(s) }
 
 // Dialer connects to a configured host. No answer of a name server leads it into a private network, unless that is allowed
 // or the host is itself an address or localhost.
