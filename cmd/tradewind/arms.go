@@ -201,7 +201,14 @@ func (f *fleet) simulate(before *fleet) error {
 // add makes one provider and lists its arms: those that are configured, else what the catalog has of that vendor.
 func (f *fleet) add(p *providerConfig, before *fleet) error {
 	o := p.options()
-	f.secrets = append(append(f.secrets, p.APIKey, p.SecretAccessKey, p.SessionToken), p.APIKeys...)
+	account, err := p.account()
+	if err != nil {
+		return fmt.Errorf("provider %s: %w", p.Name, err)
+	}
+	for i := range o {
+		o[i].account = account
+	}
+	f.secrets = slices.Concat(f.secrets, []telemetry.Secret{p.APIKey, p.SecretAccessKey, p.SessionToken}, p.APIKeys, account.Secrets())
 	f.made[p.Name] = o
 	if before != nil && before.providers[p.Name] != nil && slices.Equal(before.made[p.Name], o) {
 		f.providers[p.Name] = before.providers[p.Name]
@@ -214,8 +221,8 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 	}
 	for _, m := range p.Models {
 		if arm, ok := f.catalog.Lookup(catalog.ArmID(p.Name + "/" + m.Name)); ok { // c.catalog put it there
-			if !p.serves(arm.Mode) {
-				return fmt.Errorf("provider %s: model %s is for mode %s, which %s's protocol does not have here: only that of type openai or azure does", p.Name, m.Name, arm.Mode, p.Type)
+			if why := p.refuses(arm); why != "" {
+				return fmt.Errorf("provider %s: model %s %s", p.Name, m.Name, why)
 			}
 			arms, err := m.withEfforts(arm)
 			if err != nil {
@@ -235,7 +242,7 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 	}
 	n := len(f.arms)
 	for _, a := range f.catalog.Arms() {
-		if a.ID.Provider() == p.Name && !a.Deprecated && a.Prices.Known && p.serves(a.Mode) {
+		if a.ID.Provider() == p.Name && !a.Deprecated && a.Prices.Known && p.refuses(&a) == "" {
 			f.arms = append(f.arms, a)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -26,10 +27,14 @@ type vendorOptions struct {
 	allowPrivate      bool
 	// responses says that it speaks the Responses API beside chat.
 	responses bool
-	// apiVersion is Azure's; the rest is Amazon's.
-	apiVersion              string
+	// apiVersion is Azure's.
+	apiVersion string
+	// These are Amazon's.
 	region, accessKey       string
 	secretKey, sessionToken telemetry.Secret
+	// These are Vertex AI's.
+	project, location string
+	account           google.Account
 }
 
 // options are those of a provider, once for each of its keys.
@@ -37,6 +42,7 @@ func (p *providerConfig) options() []vendorOptions {
 	all := []vendorOptions{{
 		protocol: p.Type, baseURL: p.BaseURL, key: p.APIKey, allowPrivate: p.AllowPrivate, responses: p.Name == "openai",
 		apiVersion: p.APIVersion, region: p.Region, accessKey: p.AccessKeyID, secretKey: p.SecretAccessKey, sessionToken: p.SessionToken,
+		project: p.Project, location: p.Location,
 	}}
 	for _, key := range p.APIKeys {
 		o := all[0]
@@ -44,6 +50,30 @@ func (p *providerConfig) options() []vendorOptions {
 		all = append(all, o)
 	}
 	return all
+}
+
+// account reads the service account that calls Vertex AI. Errors name the file and quote nothing of it: somebody may have put
+// what it should hold in place of its name.
+func (p *providerConfig) account() (google.Account, error) {
+	switch {
+	case p.Type != catalog.ProtocolVertex:
+		return google.Account{}, nil
+	case p.APIKey != "":
+		return google.Account{}, errors.New("Vertex AI takes no api_key here, but the key of a service account: credentials_file")
+	case p.CredentialsFile == "":
+		return google.Account{}, errors.New("Vertex AI needs the key of a service account: credentials_file, or GOOGLE_APPLICATION_CREDENTIALS")
+	case strings.HasPrefix(strings.TrimSpace(p.CredentialsFile), "{"):
+		return google.Account{}, errors.New("credentials_file is the name of a file, not what stands in it")
+	}
+	text, err := readLimited(p.CredentialsFile, secretBytesMax)
+	if err != nil {
+		return google.Account{}, fmt.Errorf("credentials_file: %w", err)
+	}
+	account, err := google.ParseAccount(text)
+	if err != nil {
+		return google.Account{}, fmt.Errorf("credentials_file %s: %w", p.CredentialsFile, err)
+	}
+	return account, nil
 }
 
 // firstKey moves the first of several keys to where a single one stands.
@@ -88,6 +118,8 @@ func (o *vendorOptions) provider() (upstream.Provider, error) {
 		return anthropic.New(anthropic.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
 	case catalog.ProtocolGoogle:
 		return google.New(google.Options{BaseURL: o.baseURL, Key: o.key, AllowPrivate: o.allowPrivate})
+	case catalog.ProtocolVertex:
+		return o.vertex()
 	case catalog.ProtocolBedrock:
 		return bedrock.New(bedrock.Options{
 			Region: o.region, Token: o.key, AccessKey: o.accessKey, SecretKey: o.secretKey, SessionToken: o.sessionToken, BaseURL: o.baseURL, AllowPrivate: o.allowPrivate,
@@ -98,10 +130,18 @@ func (o *vendorOptions) provider() (upstream.Provider, error) {
 	})
 }
 
+func (o *vendorOptions) vertex() (*google.Provider, error) {
+	return google.NewVertex(google.VertexOptions{Project: o.project, Location: o.location, Account: o.account, BaseURL: o.baseURL, AllowPrivate: o.allowPrivate})
+}
+
 // fromEnvironment fills in what the variables of a cloud say beside the key, and reports whether all that is needed to
 // serve the vendor is there. Azure's variables do not say which models somebody has deployed.
 func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
 	switch p.Type {
+	case catalog.ProtocolVertex:
+		p.CredentialsFile = cmp.Or(p.CredentialsFile, getenv("GOOGLE_APPLICATION_CREDENTIALS"))
+		p.Project, p.Location = cmp.Or(p.Project, getenv("GOOGLE_VERTEX_PROJECT")), cmp.Or(p.Location, getenv("GOOGLE_VERTEX_LOCATION"))
+		return p.CredentialsFile != "" && p.Project+p.Location != "" // the file lies about for other purposes
 	case catalog.ProtocolBedrock:
 		p.Region = cmp.Or(p.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"))
 		if p.APIKey == "" && p.AccessKeyID == "" && p.SecretAccessKey == "" {
@@ -134,10 +174,21 @@ func ollama(vendor string, getenv func(string) string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/v1") + "/v1"
 }
 
+// refuses says why a model cannot be asked for at the provider, "" where it can.
+func (p *providerConfig) refuses(a *catalog.Arm) string {
+	switch {
+	case !p.serves(a.Mode):
+		return fmt.Sprintf("is for mode %s, which %s's protocol does not have here: only that of type openai or azure does", a.Mode, p.Type)
+	case p.Type == catalog.ProtocolVertex && !google.OnVertex(a.ID.Model()):
+		return "is another publisher's: on Vertex AI only Google's Gemini models are spoken to"
+	}
+	return ""
+}
+
 // serves reports whether arms of a mode can be asked in the protocol that the provider speaks.
 func (p *providerConfig) serves(mode catalog.Mode) bool {
 	switch p.Type {
-	case catalog.ProtocolAnthropic, catalog.ProtocolGoogle, catalog.ProtocolBedrock:
+	case catalog.ProtocolAnthropic, catalog.ProtocolGoogle, catalog.ProtocolVertex, catalog.ProtocolBedrock:
 		return mode == catalog.ModeChat
 	}
 	return true

@@ -20,7 +20,7 @@ func TestServeHelpNamesTheVariables(t *testing.T) {
 	for _, v := range catalog.Providers() {
 		contains(t, "the help", help, append(v.KeyVars, v.Name)...)
 	}
-	contains(t, "the help", help, "PERPLEXITY_API_KEY (its models have to be named")
+	contains(t, "the help", help, "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_VERTEX_LOCATION", "GOOGLE_VERTEX_PROJECT", "PERPLEXITY_API_KEY (its models have to be named")
 	_, stderr, code := command(t, env{"PERPLEXITY_API_KEY": "p"}, "", "serve", "--data-dir", t.TempDir())
 	if contains(t, "the error", stderr, "no model to serve", "perplexity"); code == 0 {
 		t.Error("it served")
@@ -39,6 +39,9 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		{env{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "t", "AWS_REGION": "us-east-1"}, ""}, // they lie about for other purposes
 		{env{"AWS_BEARER_TOKEN_BEDROCK": "b", "AWS_REGION": "us-east-1"}, "amazon-bedrock bedrock  b us-east-1"},
 		{env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x.openai.azure.com"}, ""}, // nobody knows which models
+		{env{"GOOGLE_APPLICATION_CREDENTIALS": "f"}, ""},                                // it lies about for other purposes
+		{env{"GOOGLE_VERTEX_LOCATION": "eu"}, ""},
+		{env{"GOOGLE_APPLICATION_CREDENTIALS": "f", "GOOGLE_VERTEX_LOCATION": "eu"}, "google-vertex google-vertex"},
 		{env{"ANTHROPIC_API_KEY": "c"}, "anthropic anthropic https://api.anthropic.com/v1 c"},
 		{env{"OLLAMA_BASE_URL": "http://127.0.0.1:1"}, ""}, // nobody knows which models
 	} {

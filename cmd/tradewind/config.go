@@ -98,7 +98,7 @@ func (l *nameList) UnmarshalYAML(unmarshal func(any) error) error {
 // its type, a base_url and the models it serves.
 type providerConfig struct {
 	Name            string             `yaml:"name" doc:"The part of its models' names before the first slash."`
-	Type            string             `yaml:"type" enum:"openai,anthropic,google,bedrock,azure" doc:"The protocol that it speaks."`
+	Type            string             `yaml:"type" enum:"openai,anthropic,google,google-vertex,bedrock,azure" doc:"The protocol that it speaks."`
 	BaseURL         string             `yaml:"base_url" doc:"Address up to and with the version."`
 	APIKey          telemetry.Secret   `yaml:"api_key" doc:"Its key, such as ${OPENAI_API_KEY} or file:/run/secrets/openai."`
 	APIKeys         []telemetry.Secret `yaml:"api_keys" doc:"Several keys, or more beside api_key. They share the requests; one that is rate-limited or refused is passed over."`
@@ -109,6 +109,9 @@ type providerConfig struct {
 	AccessKeyID     string             `yaml:"access_key_id" doc:"Amazon's; without it, what its SDK finds in the environment, in its own files, or in the machine's role."`
 	SecretAccessKey telemetry.Secret   `yaml:"secret_access_key" doc:"Amazon's."`
 	SessionToken    telemetry.Secret   `yaml:"session_token" doc:"Amazon's, where its keys expire."`
+	Project         string             `yaml:"project" doc:"Google's, on Vertex AI; without it, GOOGLE_VERTEX_PROJECT, or the service account's own."`
+	Location        string             `yaml:"location" doc:"Where Vertex AI's models run, such as europe-west4, eu or global; without it, GOOGLE_VERTEX_LOCATION."`
+	CredentialsFile string             `yaml:"credentials_file" doc:"The file of a service account's key, for Vertex AI; without it, GOOGLE_APPLICATION_CREDENTIALS."`
 	DataCollection  string             `yaml:"data_collection" enum:"allow,deny" doc:"deny: your contract with it says that it does not collect what it is sent, to store it or to learn from it. Requests with provider.data_collection: deny go nowhere else."`
 	ZDR             bool               `yaml:"zdr" doc:"Your contract with it says that it keeps nothing of what it is sent (zero data retention), and so collects nothing either. Requests with provider.zdr go nowhere else."`
 	Params          paramsConfig       `yaml:",inline"`
@@ -292,6 +295,11 @@ func loadConfig(file string, getenv func(string) string, override func(*config))
 	}
 	if c.Catalog != "" {
 		c.files = append(c.files, c.Catalog)
+	}
+	for i := range c.Providers {
+		if file := c.Providers[i].CredentialsFile; file != "" {
+			c.files = append(c.files, file)
+		}
 	}
 	override(c)
 	return c, c.validate()

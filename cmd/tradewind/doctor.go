@@ -208,6 +208,10 @@ func (x *examination) providers(ctx context.Context, all []providerConfig) {
 			x.add("providers", levelOK, "", "%s is not asked before the first request", p.Name)
 			continue
 		}
+		if p.Type == catalog.ProtocolVertex {
+			x.vertex(ctx, p)
+			continue
+		}
 		if p.APIKey == "" {
 			x.add("providers", levelWarn, "set api_key, unless it asks for none", "%s has no key", p.Name)
 		}
@@ -225,6 +229,29 @@ func (x *examination) providers(ctx context.Context, all []providerConfig) {
 		x.answered(p, resp)
 		_ = resp.Body.Close()
 	}
+}
+
+// vertex asks for a token: Vertex AI lists no models, but who may not have one need not ask it.
+func (x *examination) vertex(ctx context.Context, p *providerConfig) {
+	account, err := p.account()
+	if err != nil {
+		x.add("providers", levelFail, "correct its credentials_file", "%s: %v", p.Name, err)
+		return
+	}
+	o := p.options()[0]
+	o.account = account
+	v, err := o.vertex()
+	if err == nil {
+		defer v.Close()
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		err = v.Authorize(ctx)
+	}
+	if err != nil {
+		x.add("providers", levelFail, "look whether the service account and its key still exist, and at the network", "%s: %v", p.Name, err)
+		return
+	}
+	x.add("providers", levelOK, "", "Google gives %s a token for %s; Vertex AI is not asked before the first request", account.Email, p.Name)
 }
 
 // keyByKey lists a provider once for each of its keys.

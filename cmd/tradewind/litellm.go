@@ -74,6 +74,7 @@ type litellmModel struct {
 		APIBase    string       `yaml:"api_base"`
 		APIKey     string       `yaml:"api_key"`
 		DropParams *bool        `yaml:"drop_params"`
+		Vertex     vertexPlace  `yaml:",inline"`
 		Price      litellmPrice `yaml:",inline"`
 	} `yaml:"litellm_params"`
 	Info struct {
@@ -89,6 +90,13 @@ type litellmModel struct {
 		PDF       *bool        `yaml:"supports_pdf_input"`
 		Reasoning *bool        `yaml:"supports_reasoning"`
 	} `yaml:"model_info"`
+}
+
+// vertexPlace is where Vertex AI is called, and for whom.
+type vertexPlace struct {
+	Project     string `yaml:"vertex_project"`
+	Location    string `yaml:"vertex_location"`
+	Credentials string `yaml:"vertex_credentials"`
 }
 
 type litellmPrice struct {
@@ -113,8 +121,11 @@ type litellmImport struct {
 
 type importedProvider struct {
 	name, base, key string
-	models          yaml.MapSlice // by name, so that one is there once
-	all             bool
+	// kind is the protocol where the name does not say it, and vertex is empty but for Vertex AI.
+	kind   string
+	vertex vertexPlace
+	models yaml.MapSlice // by name, so that one is there once
+	all    bool
 }
 
 func (i *litellmImport) leave(format string, args ...any) {
@@ -186,7 +197,11 @@ func (i *litellmImport) model(m *litellmModel) {
 		i.leave("model %s: it is for %s, not chat or embeddings", m.Name, mode)
 		return
 	}
-	p, why := i.provider(provider, m.Params.APIBase, m.Params.APIKey)
+	if why := i.vertex(m, provider, name); why != "" {
+		i.leave("model %s (%s): %s", m.Name, m.Params.Model, why)
+		return
+	}
+	p, why := i.provider(provider, m)
 	if p == nil {
 		i.leave("model %s (%s): %s", m.Name, m.Params.Model, why)
 		return
@@ -236,7 +251,8 @@ var compatible = map[string]string{
 }
 
 // provider finds or makes the provider of a deployment. Two keys or addresses of one vendor are two providers.
-func (i *litellmImport) provider(theirs, base, key string) (*importedProvider, string) {
+func (i *litellmImport) provider(theirs string, m *litellmModel) (*importedProvider, string) {
+	base, key, place := m.Params.APIBase, m.Params.APIKey, m.Params.Vertex
 	name := catalog.ForeignProvider(theirs)
 	suffix, speaks := compatible[theirs]
 	vendor := slices.ContainsFunc(catalog.Providers(), func(v catalog.Provider) bool { return v.Name == name })
@@ -262,14 +278,18 @@ func (i *litellmImport) provider(theirs, base, key string) (*importedProvider, s
 	}
 	taken := 0
 	for _, p := range i.providers {
-		if p.base == base && p.key == key && (p.name == name || strings.HasPrefix(p.name, name+"-")) {
+		if p.base == base && p.key == key && p.vertex == place && (p.name == name || strings.HasPrefix(p.name, name+"-")) {
 			return p, ""
 		}
 		if p.name == name || strings.HasPrefix(p.name, name+"-") {
 			taken++
 		}
 	}
+	kind := ""
 	if taken > 0 {
+		if protocol := (&catalog.Provider{Name: name}).Protocol(); protocol != catalog.ProtocolOpenAI {
+			kind = protocol
+		}
 		name = fmt.Sprintf("%s-%d", name, taken+1)
 		if base == "" { // only a vendor's own name brings its address
 			for _, v := range catalog.Providers() {
@@ -279,7 +299,7 @@ func (i *litellmImport) provider(theirs, base, key string) (*importedProvider, s
 			}
 		}
 	}
-	p := &importedProvider{name: name, base: base, key: key}
+	p := &importedProvider{name: name, base: base, key: key, kind: kind, vertex: place}
 	i.providers = append(i.providers, p)
 	return p, ""
 }

@@ -29,7 +29,15 @@ model_list:
   - model_name: "mistral/*"
     litellm_params: {model: "mistral/*", api_key: os.environ/MISTRAL_API_KEY}
   - model_name: bed
-    litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_project: p}
+    litellm_params: {model: vertex_ai/claude-sonnet-5@default, vertex_project: p, vertex_location: eu}
+  - model_name: vertex
+    litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_project: p, vertex_location: eu, vertex_credentials: os.environ/VERTEX_FILE}
+  - model_name: vertex
+    litellm_params: {model: vertex_ai_beta/gemini-2.5-flash, vertex_project: p, vertex_location: us-central1, vertex_credentials: os.environ/VERTEX_FILE}
+  - model_name: claude
+    litellm_params: {model: anthropic/claude-haiku-4-5, api_key: os.environ/ANTHROPIC_API_KEY}
+  - model_name: claude
+    litellm_params: {model: anthropic/claude-haiku-4-5, api_key: os.environ/ANTHROPIC_API_KEY_B}
   - model_name: ear
     litellm_params: {model: openai/whisper-1}
     model_info: {mode: audio_transcription}
@@ -71,7 +79,8 @@ func TestImportLiteLLM(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	e := env{"OPENAI_API_KEY": "sk-openai-0123456789", "OPENAI_API_KEY_B": "sk-openai-b-0123456789", "AZURE_API_BASE": "https://x.openai.azure.com",
-		"AZURE_API_KEY": "azure-0123456789", "MISTRAL_API_KEY": "mistral-0123456789", "LITELLM_MASTER_KEY": "sk-master-0123456789"}
+		"AZURE_API_KEY": "azure-0123456789", "MISTRAL_API_KEY": "mistral-0123456789", "LITELLM_MASTER_KEY": "sk-master-0123456789",
+		"ANTHROPIC_API_KEY": "anthropic-0123456789", "ANTHROPIC_API_KEY_B": "anthropic-b-0123456789", "VERTEX_FILE": vertexFile(t)}
 	file := write(t, "tradewind.yaml", stdout)
 	c, err := loadConfig(file, e.get, func(*config) {})
 	if err != nil {
@@ -93,7 +102,7 @@ func TestImportLiteLLM(t *testing.T) {
 			t.Errorf("%s: drop_params is %v", a.ID, a.DropParams)
 		}
 	}
-	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "index": "openai/text-embedding-3-small", "ours": "10.0.0.7-8000/embed", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
+	for name, want := range map[string]string{"smart": "openai/gpt-5 azure/my-gpt-5", "vertex": "google-vertex/gemini-2.5-pro google-vertex-2/gemini-2.5-flash", "clever": "openai/gpt-5 azure/my-gpt-5", "second-key": "openai-2/gpt-5-mini", "index": "openai/text-embedding-3-small", "ours": "10.0.0.7-8000/embed", "local": "localhost-11434/llama3:8b", "house": "10.0.0.7-8000/ours"} {
 		if got := strings.Join(c.Aliases[name], " "); got != want {
 			t.Errorf("alias %s stands for %q, want %q", name, got, want)
 		}
@@ -121,16 +130,27 @@ func TestImportLiteLLM(t *testing.T) {
 	if c.Providers[0].APIKey.Reveal() != e["OPENAI_API_KEY"] || *c.Orgs[0].Budget.MonthUSD != 100.5 || c.Keys[0].Org != c.Orgs[0].Name {
 		t.Errorf("%+v", c)
 	}
-	contains(t, "the configuration", stdout, "name: deployed\n")
+	contains(t, "the configuration", stdout, "name: deployed\n", "name: anthropic-2\n  type: anthropic\n",
+		"name: google-vertex\n  project: p\n  location: eu\n  credentials_file: os.environ/VERTEX_FILE\n", "name: google-vertex-2\n  type: google-vertex\n  project: p\n  location: us-central1\n")
 	for _, left := range []string{
 		"line 4: rpm", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
-		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/gemini-2.5-pro): its provider's protocol", "model ear: it is for audio_transcription",
-		`model nobody: nobody knows the provider of "no-such-model"`, "vertex_project", "routing_strategy simple-shuffle: availability", "num_retries 5",
+		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/claude-sonnet-5@default): it is another publisher's", "model ear: it is for audio_transcription",
+		`model nobody: nobody knows the provider of "no-such-model"`, "routing_strategy simple-shuffle: availability", "num_retries 5",
 		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params for what changes the answer", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
 	} {
 		if !strings.Contains(stderr, left) {
 			t.Errorf("nobody is told of %q:\n%s", left, stderr)
 		}
+	}
+}
+
+// What LiteLLM takes in the configuration itself is not written to another.
+func TestImportLiteLLMVertexKey(t *testing.T) {
+	const text = `model_list: [{model_name: a, litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_credentials: '{"private_key": "0123456789"}'}}]`
+	stdout, stderr, code := command(t, nil, "", "config", "import", "--from", "litellm", write(t, "litellm.yaml", text+"\n"))
+	contains(t, "what is left", stderr, "model a: vertex_credentials", "model a: a location of its own")
+	if code != 0 || strings.Contains(stdout+stderr, "0123456789") {
+		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}
 }
 

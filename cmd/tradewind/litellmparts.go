@@ -9,6 +9,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
+	"github.com/tradewind-llm/tradewind/serving/upstream/google"
 )
 
 // entry is a model as it stands under its provider.
@@ -158,27 +159,50 @@ type yamlNumber string
 // MarshalYAML writes the digits.
 func (n yamlNumber) MarshalYAML() ([]byte, error) { return []byte(n), nil }
 
+// vertex says why a deployment on Vertex AI cannot be carried over, "" where it can or is none. For others it forgets what
+// only Vertex AI reads.
+func (i *litellmImport) vertex(m *litellmModel, theirs, name string) string {
+	place := &m.Params.Vertex
+	if catalog.ForeignProvider(theirs) != "google-vertex" {
+		*place = vertexPlace{}
+		return ""
+	}
+	if name != "*" && !google.OnVertex(name) {
+		return "it is another publisher's: on Vertex AI only Google's Gemini models are spoken to"
+	}
+	if strings.HasPrefix(strings.TrimSpace(place.Credentials), "{") {
+		place.Credentials = ""
+		i.leave("model %s: vertex_credentials, which hold the key itself: write it to a file and name that under credentials_file", m.Name)
+	}
+	if place.Location == "" {
+		i.leave("model %s: a location of its own, which it does not name: without GOOGLE_VERTEX_LOCATION or location nothing is called", m.Name)
+	}
+	return ""
+}
+
 // providerList are the providers with their models. drop is whether they may be asked without a parameter, nil where nobody says.
 func (i *litellmImport) providerList(drop *bool) (list []yaml.MapSlice) {
 	for _, p := range i.providers {
-		item := yaml.MapSlice{{Key: "name", Value: p.name}}
-		if p.base != "" {
-			item = append(item, yaml.MapItem{Key: "base_url", Value: p.base})
-		}
-		if p.key != "" {
-			item = append(item, yaml.MapItem{Key: "api_key", Value: p.key})
+		item := entry{yaml.MapSlice{{Key: "name", Value: p.name}}}
+		for _, said := range [...]struct{ key, value string }{
+			{"type", p.kind}, {"base_url", p.base}, {"api_key", p.key},
+			{"project", p.vertex.Project}, {"location", p.vertex.Location}, {"credentials_file", p.vertex.Credentials},
+		} {
+			if said.value != "" {
+				item.set(said.key, said.value)
+			}
 		}
 		if drop != nil {
-			item = append(item, yaml.MapItem{Key: "drop_params", Value: *drop})
+			item.set("drop_params", *drop)
 		}
 		if !p.all {
 			var models []any
 			for _, m := range p.models {
 				models = append(models, m.Value)
 			}
-			item = append(item, yaml.MapItem{Key: "models", Value: models})
+			item.set("models", models)
 		}
-		list = append(list, item)
+		list = append(list, item.MapSlice)
 	}
 	return list
 }

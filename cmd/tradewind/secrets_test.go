@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/upstreamtest"
 )
 
 // Canaries have characters that URL escaping changes, within the first eight and behind them. One for each kind of secret.
@@ -37,12 +38,13 @@ const (
 	addressCanary  = "adR+8/sEcKq4WmZnTbYv7HjL"
 	fileCanary     = "fiL3/Key+Wq8NzXvBtRm5PcJ"
 	traceCanary    = "tRc/9+Hd4KpWmXzQvNb7LsYj"
+	tokenCanary    = "ya29.c+/tK8wQx5RmVzLnB2pJ"
 )
 
 func canaries() []string {
 	return []string{
 		providerCanary, gatewayCanary, secondCanary, claudeCanary, googleCanary, amazonCanary, sessionCanary, hookCanary, addressCanary,
-		fileCanary, traceCanary,
+		fileCanary, traceCanary, tokenCanary,
 	}
 }
 
@@ -151,6 +153,10 @@ func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p.mu.Unlock()
+	if r.URL.Path == "/token" {
+		_, _ = io.WriteString(w, upstreamtest.Token(tokenCanary, 3600))
+		return
+	}
 	var all []string
 	for _, secret := range mine {
 		all = append(all, echoes(secret)...)
@@ -196,6 +202,10 @@ type bomb struct{}
 func (bomb) Stream(context.Context, *upstream.Request) (upstream.Stream, error) {
 	var all []string
 	for _, secret := range canaries() {
+		if secret == tokenCanary { // the log knows it by its look: as it is, whole or cut
+			all = append(all, echoes(secret)[:2]...)
+			continue
+		}
 		all = append(all, echoes(secret)...)
 	}
 	panic(strings.Join(all, " "))
@@ -208,6 +218,7 @@ providers:
   - {name: claude, type: anthropic, base_url: VENDOR, api_key: os.environ/CLAUDE_KEY, models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
   - {name: gem, type: google, base_url: VENDOR, api_key: env.GEM_KEY, models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
   - {name: cloud, type: bedrock, base_url: VENDOR, region: us-east-1, access_key_id: AKIDEXAMPLE, secret_access_key: "${AWS_SECRET}", session_token: "${AWS_SESSION}", models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
+  - {name: vertex, type: google-vertex, base_url: VENDOR/v1, location: eu, credentials_file: "ACCOUNT", models: [{name: gemini-small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
   - {name: path, base_url: "VENDOR/${ADDRESS_TOKEN}/v1", api_key: "file:FILE", models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
   - {name: closed, base_url: "http://127.0.0.1:1/${ADDRESS_TOKEN}", api_key: "${LAB_KEY}", models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
   - {name: boom, base_url: VENDOR, api_key: "${LAB_KEY}", models: [{name: small, input_usd_per_mtok: 1, output_usd_per_mtok: 10}]}
@@ -235,19 +246,20 @@ func secretRun(t *testing.T, change func(*fleet)) (shown []place) {
 		"AWS_SESSION": sessionCanary, "ADDRESS_TOKEN": addressCanary, "GATEWAY": gatewayCanary, "HOOK": hookCanary, "TRADEWIND_LOG_LEVEL": "debug",
 		"OTEL_EXPORTER_OTLP_ENDPOINT": told.URL, "OTEL_EXPORTER_OTLP_HEADERS": "authorization=" + url.PathEscape(traceCanary),
 	}
-	text := strings.NewReplacer("VENDOR", v.URL, "FILE", write(t, "key", fileCanary+"\n")).Replace(secretConfig)
+	account := strings.Replace(vertexAccount(t), "https://oauth2.googleapis.com", v.URL, 1)
+	text := strings.NewReplacer("VENDOR", v.URL, "ACCOUNT", write(t, "account.json", account), "FILE", write(t, "key", fileCanary+"\n")).Replace(secretConfig)
 	s := startWith(t, e, write(t, "tradewind.yaml", text), change)
 	show := func(name string, r reply) {
 		shown = append(shown, place{name, r.body}, place{name + ", headers", []byte(fmt.Sprint(r.header))})
 	}
 	failed := 0
-	for _, arm := range []string{"lab", "claude", "gem", "cloud", "path", "closed", "boom"} {
+	for _, arm := range []string{"lab/small", "claude/small", "gem/small", "cloud/small", "vertex/gemini-small", "path/small", "closed/small", "boom/small"} {
 		for i := range 14 {
 			more := ""
 			if i%2 == 1 {
 				more = `,"stream":true,"tradewind":{"explain":true}`
 			}
-			r := s.call("POST", "/v1/chat/completions", gatewayCanary, ask(arm+"/small", "hi", more))
+			r := s.call("POST", "/v1/chat/completions", gatewayCanary, ask(arm, "hi", more))
 			show(arm, r)
 			if r.status != 200 {
 				failed++
@@ -275,7 +287,7 @@ func secretRun(t *testing.T, change func(*fleet)) (shown []place) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if failed < 49 || v.calls < 60 || len(told.spans) == 0 || len(rounds(t, s.data)) != 7*14 {
+	if failed < 56 || v.calls < 70 || len(told.spans) == 0 || len(rounds(t, s.data)) != 8*14 {
 		t.Errorf("%d requests failed, the vendor was called %d times, %d spans: the faults did not happen", failed, v.calls, len(told.spans))
 	}
 	for _, secret := range canaries() {

@@ -66,7 +66,7 @@ func (*serveCmd) Help() string {
 		s.WriteByte('\n')
 	}
 	s.WriteString(`
-Amazon Bedrock also takes AWS_REGION, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN where it is configured; Azure AZURE_API_BASE and AZURE_API_VERSION, and ollama OLLAMA_BASE_URL. Any other OpenAI-compatible endpoint is one of providers in the configuration.
+Amazon Bedrock also takes AWS_REGION, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN where it is configured; Azure AZURE_API_BASE and AZURE_API_VERSION, and ollama OLLAMA_BASE_URL. Gemini on Vertex AI (google-vertex) is served where GOOGLE_APPLICATION_CREDENTIALS names the file of a service account's key and GOOGLE_VERTEX_LOCATION says where; GOOGLE_VERTEX_PROJECT is the account's own unless it is set. Any other OpenAI-compatible endpoint is one of providers in the configuration.
 
 TRADEWIND_CONFIG, TRADEWIND_LISTEN (or PORT) and TRADEWIND_DATA_DIR stand for the flags; TRADEWIND_LOG_LEVEL is DEBUG, INFO, WARN or ERROR. With OTEL_EXPORTER_OTLP_ENDPOINT every request is a trace.`)
 	return s.String()

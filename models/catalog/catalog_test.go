@@ -44,8 +44,8 @@ func TestDefault(t *testing.T) {
 		if p.Name == "ollama" { // on one's own machine, without a key, and with the models that one has pulled
 			continue
 		}
-		own := p.Protocol() == ProtocolAzure || p.Protocol() == ProtocolBedrock // which have no address for all
-		if !strings.HasPrefix(p.BaseURL, "https://") && !own || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 {
+		own := p.Protocol() == ProtocolAzure || p.Protocol() == ProtocolBedrock || p.Protocol() == ProtocolVertex // which have no address for all
+		if !strings.HasPrefix(p.BaseURL, "https://") && !own || strings.HasSuffix(p.BaseURL, "/") || len(p.KeyVars) == 0 && p.Protocol() != ProtocolVertex {
 			t.Errorf("provider %+v", p)
 		}
 		if providers[p.Name] == 0 && p.Name != "openrouter" && p.Name != "perplexity" {

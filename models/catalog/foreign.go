@@ -177,7 +177,7 @@ func text(s *string) string {
 
 // priceMapProviders are the names of providers in a price map where ours differ.
 var priceMapProviders = map[string]string{
-	"gemini": "google", "vertex_ai": "google-vertex", "bedrock": "amazon-bedrock", "bedrock_converse": "amazon-bedrock",
+	"gemini": "google", "vertex_ai": "google-vertex", "vertex_ai_beta": "google-vertex", "bedrock": "amazon-bedrock", "bedrock_converse": "amazon-bedrock",
 	"together_ai": "togetherai", "fireworks_ai": "fireworks-ai", "cohere_chat": "cohere", "dashscope": "alibaba", "moonshot": "moonshotai",
 }
 

@@ -5,6 +5,7 @@ const (
 	ProtocolOpenAI    = "openai"
 	ProtocolAnthropic = "anthropic"
 	ProtocolGoogle    = "google"
+	ProtocolVertex    = "google-vertex"
 	ProtocolBedrock   = "bedrock"
 	ProtocolAzure     = "azure"
 )
@@ -12,7 +13,7 @@ const (
 // Protocol is what the vendor speaks.
 func (p *Provider) Protocol() string {
 	switch p.Name {
-	case "anthropic", "google", "azure":
+	case "anthropic", "google", "google-vertex", "azure":
 		return p.Name
 	case "amazon-bedrock":
 		return ProtocolBedrock
@@ -31,8 +32,7 @@ type Provider struct {
 }
 
 // Providers returns the known vendors. A base URL ends where /chat/completions, /messages or /models is appended. Azure has
-// an address for each of its users, and Bedrock one for each region. Vertex AI, of which the catalog has arms, is not here:
-// its protocol is not spoken.
+// an address for each of its users, and Bedrock and Vertex AI one for each region. What proves who calls Vertex AI is a file.
 // OPENAI_BASE_URL is not looked at: it is a client's variable and would point Tradewind at itself.
 func Providers() []Provider {
 	return []Provider{
@@ -49,6 +49,7 @@ func Providers() []Provider {
 		{"moonshotai", "https://api.moonshot.ai/v1", []string{"MOONSHOT_API_KEY"}, ""},
 		{"zai", "https://api.z.ai/api/paas/v4", []string{"ZAI_API_KEY", "ZHIPU_API_KEY"}, ""},
 		{"google", "https://generativelanguage.googleapis.com/v1beta", []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, ""},
+		{"google-vertex", "", nil, ""},
 		{"alibaba", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", []string{"DASHSCOPE_API_KEY"}, ""},
 		{"cohere", "https://api.cohere.ai/compatibility/v1", []string{"COHERE_API_KEY"}, ""},
 		{"minimax", "https://api.minimax.io/v1", []string{"MINIMAX_API_KEY"}, ""},

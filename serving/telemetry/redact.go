@@ -18,8 +18,9 @@ import (
 // short, and eight bytes are enough to find the key they belong to.
 const prefixMin = 8
 
-// keyLike finds keys that nobody told us: a client's own, of which only the digest is configured, or another vendor's.
-var keyLike = regexp.MustCompile(`(?i)\bbearer\s+[a-z0-9._~+/=-]{8,}|\bsk-[a-z0-9_-]{16,}`)
+// keyLike finds keys that nobody told us: a client's own, of which only the digest is configured, another vendor's, or a token
+// of Google's, which changes by the hour.
+var keyLike = regexp.MustCompile(`(?i)\bbearer\s+[a-z0-9._~+/=-]{8,}|\bsk-[a-z0-9_-]{16,}|\bya29\.[a-z0-9._~+/=-]{3,}`)
 
 // Redactor removes secrets from text: the known ones, plain or in base64, hex or URL escapes, whole or cut to a prefix
 // of at least eight bytes, and whatever looks like a key. It is immutable, so any number of goroutines may use it.
@@ -79,7 +80,7 @@ func (r *Redactor) Redact(s string) string {
 	for _, form := range r.forms {
 		s = cut(s, form)
 	}
-	if strings.Contains(s, "-") || strings.Contains(s, " ") {
+	if strings.Contains(s, "-") || strings.Contains(s, " ") || strings.Contains(s, "ya29.") {
 		s = keyLike.ReplaceAllLiteralString(s, Redacted)
 	}
 	return s

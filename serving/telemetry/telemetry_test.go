@@ -158,6 +158,7 @@ func TestRedactUnknownKeys(t *testing.T) {
 	for in, want := range map[string]string{
 		"authorization: Bearer abcdefgh12":     "authorization: [redacted]",
 		"key sk-tw-0123456789abcdef is bad":    "key [redacted] is bad",
+		"token ya29.c+/tK8wQx is bad":          "token [redacted] is bad",
 		"Bearer of bad news":                   "Bearer of bad news",
 		"ask-me-anything-about-anything-else.": "ask-me-anything-about-anything-else.",
 		"plain":                                "plain",

@@ -2,6 +2,7 @@ package google
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net/url"
 	"strings"
@@ -86,6 +87,15 @@ func NewVertex(o VertexOptions) (*Provider, error) {
 		p.client.SetSecrets(token, before) // a call that still runs was made with the one before
 	})
 	return p, err
+}
+
+// Authorize reports whether Google gives the account a token, which the calls that follow use.
+func (p *Provider) Authorize(ctx context.Context) error {
+	if p.identity == nil {
+		return nil // the Gemini API takes a key
+	}
+	_, err := p.identity.get(ctx, "")
+	return err
 }
 
 // OnVertex reports whether a model's name is one that is spoken to on Vertex AI. What other publishers have there (Anthropic,
