@@ -385,3 +385,19 @@ func TestOptions(t *testing.T) {
 		t.Errorf("the clock is not the given one: %v", a.header)
 	}
 }
+
+// TestMetadataTags: they are the round's tags on every surface, and no vendor's of any dialect.
+func TestMetadataTags(t *testing.T) {
+	w := newWorld(t, setup{})
+	for path, body := range map[string]string{
+		"/v1/chat/completions": ask("auto", `,"metadata":{"tags":["job:nightly"]}`),
+		"/v1/messages":         message("auto", `,"metadata":{"user_id":"u","tags":["job:nightly"]}`),
+		"/v1/responses":        `{"model":"auto","input":"hi","metadata":{"tags":["job:nightly"]}}`,
+	} {
+		w.vendor.play(nil)
+		d, _ := w.outcome(w.do("POST", path, body).wantOK())
+		if sent := w.vendor.calls[0].body; d.Tags["job"] != "nightly" || strings.Contains(sent, "nightly") {
+			t.Errorf("%s: tags %v, sent %s", path, d.Tags, sent)
+		}
+	}
+}

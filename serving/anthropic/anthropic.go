@@ -167,6 +167,10 @@ func (d *decoder) metadata(v openai.Value) error {
 		if fields.Get(f.Name) == nil {
 			continue
 		}
+		if f.Name == "tags" && openai.Tagged(v) != nil {
+			d.out = openai.AppendTags(d.out, v)
+			continue
+		}
 		if f.Name != "user_id" {
 			d.OnlyNative("metadata." + f.Name)
 			continue

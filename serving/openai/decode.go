@@ -102,6 +102,8 @@ type Request struct {
 	throughput bool
 	sessions   sessions
 	fallbacks  fallbacks
+	// metadataTags are the tags of the client's metadata, nil where it has none.
+	metadataTags map[string]string
 	// ownModels says that the tradewind object has a list of models, and be it empty.
 	ownModels    bool
 	includeUsage span
@@ -357,10 +359,7 @@ func (r *Request) standard(s *scanner, f field) (err error) {
 	case fUser:
 		r.User, err = s.text(name, UserMax)
 	case fMetadata:
-		if !s.at('{') {
-			return s.wrong(name, "an object")
-		}
-		err = s.members(func([]byte) error { return s.skip() })
+		err = r.metadata(s)
 	case fCacheKey:
 		r.sessions.cacheKey, err = s.text(name, UserMax)
 	}

@@ -395,6 +395,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"model":"auto:cost",` + messages + `,"tradewind":{"quality_floor":{"reference":"a","epsilon":0},"allow":["*"]},"stream_options":{"include_usage":null}}`))
 	f.Add([]byte(`{"model":"a/b:nitro",` + messages + `,"provider":{"order":["a"],"only":["a","b"],"ignore":["c"],"allow_fallbacks":false,"sort":"throughput","quantizations":["fp8"]},"num_retries":2}`))
 	f.Add([]byte(`{"model":"auto",` + messages + `,"provider":{"data_collection":"deny","zdr":true,"max_price":{"prompt":1,"completion":"2.5e-1","request":0.01},"preferred_max_latency":{"p50":1,"p99":9},"preferred_min_throughput":30}}`))
+	f.Add([]byte(`{"model":"auto",` + messages + `,"metadata":{"tags":["a:b","c"],"d":"e"}}`))
 	f.Add([]byte(`{"model":"auto",` + messages + `,"providerOptions":{"gateway":{"order":["b"],"only":["b"],"sort":"tps"}},"fallbacks":["m"],"disable_fallbacks":true}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if len(body) > 1<<16 {

@@ -39,6 +39,9 @@ func ApplyHeaders(r *Request, h http.Header) error {
 	}
 	r.session(r.sessions.header, r.sessions.tradewind, shortHeader(h, "X-Session-Id"), shortHeader(h, "X-Claude-Code-Session-Id"), r.sessions.body)
 	r.fallback()
+	if r.Tradewind.Tags == nil {
+		r.Tradewind.Tags = r.metadataTags
+	}
 	return nil
 }
 

@@ -231,3 +231,40 @@ func TestTagsPrecedence(t *testing.T) {
 		}
 	}
 }
+
+// TestMetadataTags: what is a list of tags tags the request and is not handed on, in any dialect; what is none is the vendor's.
+func TestMetadataTags(t *testing.T) {
+	for metadata, want := range map[string]string{
+		`{"tags":["job:nightly","team=blue","plain"]}`: "map[job:nightly plain:true team:blue] -",
+		`{"a":"1","tags":{"k":"v"},"b":"2"}`:           `map[k:v] {"a":"1","b":"2"}`,
+		`{"tags":"job=nightly, plain","user_id":"u"}`:  `map[job:nightly plain:true] {"user_id":"u"}`,
+		`{"tags":[1]}`:          `map[] {"tags":[1]}`,
+		`{"tags":{"k":{}}}`:     `map[] {"tags":{"k":{}}}`,
+		`{"tags":null,"a":"1"}`: `map[] {"tags":null,"a":"1"}`,
+		`{"tags":""}`:           `map[] {"tags":""}`,
+		`{"tags":"` + strings.Repeat("k", TagMax+1) + `"}`:     `map[] {"tags":"` + strings.Repeat("k", TagMax+1) + `"}`,
+		`{"tags":"1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"}`: `map[] {"tags":"1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"}`,
+		`{}`: `map[] {}`,
+	} {
+		r := decode(t, `{"model":"auto",`+messages+`,"metadata":`+metadata+`}`)
+		if err := ApplyHeaders(r, http.Header{}); err != nil {
+			t.Fatal(err)
+		}
+		for name, body := range map[string][]byte{
+			"chat":  r.AppendUpstream(nil, Upstream{Model: "m"}),
+			"other": (&Spoken{Fields: Fields{{"model", Value(`"auto"`)}, {"metadata", Value(metadata)}}}).AppendUpstream(nil, Upstream{Model: "m"}),
+		} {
+			fields, err := ParseFields(body, DecodeOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			handed := "-"
+			if v := fields.Get("metadata"); v != nil {
+				handed = string(v)
+			}
+			if got := fmt.Sprint(r.Tradewind.Tags) + " " + handed; got != want {
+				t.Errorf("%s, %s: %s, want %s", name, metadata, got, want)
+			}
+		}
+	}
+}

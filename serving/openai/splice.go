@@ -33,6 +33,8 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 		switch {
 		case m.field >= fTradewind, u.Effort != "" && (m.field == fReasoningEffort || m.field == fReasoning):
 		case slices.ContainsFunc(u.Drop, func(name string) bool { return r.named(m, name) }):
+		case m.field == fMetadata && r.metadataTags != nil:
+			dst = appendMetadata(dst, m.value.of(r.body))
 		case m.field == fModel:
 			dst = append(dst, `"model":`...)
 			dst = append(appendText(dst, u.Model), ',')

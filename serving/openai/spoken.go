@@ -55,6 +55,9 @@ func (s *Spoken) AppendUpstream(dst []byte, u Upstream) []byte {
 		switch {
 		case IsRouting(f.Name), slices.Contains(u.Drop, f.Name):
 			continue
+		case f.Name == "metadata" && Tagged(f.Value) != nil:
+			dst = appendMetadata(dst, f.Value)
+			continue
 		case f.Name == "model":
 			dst = appendText(append(dst, `"model":`...), u.Model)
 		case f.Name == s.CapField && !f.Value.null():

@@ -93,7 +93,9 @@ func (d *decoder) field(name string, v openai.Value) (err error) {
 		err = d.text(v)
 	case "include":
 		err = d.include(v)
-	case "metadata", "safety_identifier", "prompt_cache_retention", "stream_options", "max_tool_calls":
+	case "metadata":
+		d.out = openai.AppendTags(d.out, v)
+	case "safety_identifier", "prompt_cache_retention", "stream_options", "max_tool_calls":
 	case "truncation":
 		if string(v) != `"disabled"` {
 			d.OnlyNative(name)
