@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -426,6 +427,16 @@ func FuzzDecode(f *testing.F) {
 			if IsRouting(name) {
 				t.Fatalf("%s was handed on", name)
 			}
+		}
+		if r.metadataTags != nil { // the rest of the metadata is handed on
+			var g, w map[string]json.RawMessage
+			_ = json.Unmarshal(got["metadata"], &g)
+			_ = json.Unmarshal(want["metadata"], &w)
+			if g, w := without(g), without(w, "tags"); !maps.Equal(g, w) {
+				t.Fatalf("metadata: got %v, want %v", g, w)
+			}
+			delete(got, "metadata")
+			delete(want, "metadata")
 		}
 		if g, w := without(got, ours...), without(want, ours...); !reflect.DeepEqual(g, w) {
 			t.Fatalf("other fields: got %v, want %v", g, w)
