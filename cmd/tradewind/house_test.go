@@ -26,13 +26,13 @@ const (
 // layers is the import order: a package may import only packages of the layers above its own in this list.
 var layers = [][]string{
 	0: {"models/catalog", "features/tokenizer", "evals/ope", "serving/speed", "serving/telemetry", "datasets/columnar", "datasets/disk"},
-	1: {"features", "models", "classifier/policy", "datasets/disk/frame"},
-	2: {"datasets", "classifier", "serving/openai"},
+	1: {"features", "models", "classifier/policy", "datasets/disk/frame", "serving/governance"},
+	2: {"datasets", "classifier", "serving/openai", "serving/quota"},
 	3: {
 		"datasets/reward", "datasets/simulate", "evals/bench", "trainer/schedule",
-		"serving/anthropic", "serving/governance", "serving/journal", "serving/ledger", "serving/responses", "serving/session", "serving/telemetry/otlp", "serving/upstream",
+		"serving/anthropic", "serving/journal", "serving/ledger", "serving/responses", "serving/session", "serving/telemetry/otlp", "serving/upstream",
 	},
-	4: {"evals", "serving/idempotency", "serving/quota", "serving/rules", "serving/upstream/chatform", "serving/upstream/httpclient"},
+	4: {"evals", "serving/idempotency", "serving/rules", "serving/upstream/chatform", "serving/upstream/httpclient"},
 	5: {"serving/admin", "serving/console", "serving/gate", "serving/judge", "serving/sqlstore", "serving/upstream/*"},
 	6: {"serving", "trainer"},
 	7: {"serving/aside", "serving/servingtest"},

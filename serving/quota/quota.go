@@ -1,5 +1,5 @@
-// Package quota admits requests at the rate and in the number that a key may send them and the process can answer, or says
-// when to come again.
+// Package quota admits requests at the rate and in the number that a key may send them, a vendor may be sent them and the
+// process can answer, or says when to come again.
 //
 // Rates are token buckets that hold one minute's worth and refill evenly, so a full minute may come at once and then
 // the rate holds. It counts requests and tokens, never money: that is the ledger's.
@@ -94,7 +94,6 @@ type Grant struct {
 
 	u      *usage
 	tokens int
-	limit  int
 }
 
 // usage is one key's.
@@ -120,8 +119,7 @@ func (q *Quota) Admit(key string, l governance.Limits, tokens int) (Grant, *Refu
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := q.now() // under the lock, so that it steps back only where the clock does
-	u.requests.refill(l.RequestsPerMinute, now)
-	u.tokens.refill(l.TokensPerMinute, now)
+	u.refill(l, now)
 	if wait := u.requests.wait(l.RequestsPerMinute, 1); wait > 0 {
 		return Grant{}, u.refuse(Requests, l, wait)
 	}
@@ -134,12 +132,26 @@ func (q *Quota) Admit(key string, l governance.Limits, tokens int) (Grant, *Refu
 		return Grant{}, r
 	}
 	u.running++
-	u.requests.level--
-	u.tokens.level -= float64(tokens)
+	u.requests.take(1)
+	u.tokens.take(tokens)
 	return Grant{
 		Requests: u.requests.meter(l.RequestsPerMinute), Tokens: u.tokens.meter(l.TokensPerMinute),
-		u: u, tokens: tokens, limit: l.TokensPerMinute,
+		u: u, tokens: tokens,
 	}, nil
+}
+
+// Wait is how long the rates of a key would have a request wait, zero where it would be admitted now. It takes nothing.
+func (q *Quota) Wait(key string, l governance.Limits, tokens int) time.Duration {
+	q.mu.RLock()
+	u := q.keys[key]
+	q.mu.RUnlock()
+	if u == nil {
+		return 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.refill(l, q.now())
+	return max(u.requests.wait(l.RequestsPerMinute, 1), u.tokens.wait(l.TokensPerMinute, max(tokens, 0)))
 }
 
 // Correct replaces the estimate by the tokens that were used. The bucket may fall into debt, which later requests wait
@@ -150,8 +162,21 @@ func (g *Grant) Correct(used int) {
 	}
 	g.u.mu.Lock()
 	defer g.u.mu.Unlock()
-	g.u.tokens.level = min(g.u.tokens.level+float64(g.tokens-used), float64(g.limit))
+	g.u.tokens.take(used - g.tokens)
 	g.tokens = used
+}
+
+// Cancel takes back a request that is not made after all. Like Release it ends the grant.
+func (g *Grant) Cancel() {
+	if g.u == nil {
+		return
+	}
+	g.u.mu.Lock()
+	defer g.u.mu.Unlock()
+	g.u.requests.take(-1)
+	g.u.tokens.take(-g.tokens)
+	g.u.running--
+	g.u = nil
 }
 
 // Release ends the request. A second call does nothing.
@@ -179,6 +204,11 @@ func (q *Quota) usage(key string) *usage {
 		q.keys[key] = u
 	}
 	return u
+}
+
+func (u *usage) refill(l governance.Limits, now time.Time) {
+	u.requests.refill(l.RequestsPerMinute, now)
+	u.tokens.refill(l.TokensPerMinute, now)
 }
 
 func (u *usage) refuse(kind Kind, l governance.Limits, wait time.Duration) *Refusal {
@@ -212,6 +242,13 @@ func (b *bucket) refill(limit int, now time.Time) {
 		b.level = min(float64(limit), b.level+passed.Minutes()*float64(limit))
 	}
 	b.at = now
+}
+
+// take takes n, or gives it back where n is negative. Without a limit nothing is counted: one that is set later begins full.
+func (b *bucket) take(n int) {
+	if b.limit > 0 {
+		b.level = min(b.level-float64(n), float64(b.limit))
+	}
 }
 
 // wait is how long n must wait, zero where it fits.

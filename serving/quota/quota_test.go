@@ -154,6 +154,52 @@ func TestChangedLimitAndClock(t *testing.T) {
 	}
 }
 
+// TestALaterLimitBeginsFull: what was sent while a rate had no limit is no debt of one that is set later.
+func TestALaterLimitBeginsFull(t *testing.T) {
+	q, both := quota(t, Options{}), governance.Limits{RequestsPerMinute: 10, TokensPerMinute: 10}
+	for range 100 {
+		q.Admit("r", governance.Limits{RequestsPerMinute: 1000}, 50)
+		q.Admit("t", governance.Limits{TokensPerMinute: 1000}, 5)
+	}
+	if g, r := q.Admit("r", both, 5); r != nil && r.Kind == Tokens || r == nil && g.Tokens.Remaining != 5 {
+		t.Errorf("%+v, %+v: tokens that nobody counted are owed", g.Tokens, r)
+	}
+	if _, r := q.Admit("t", both, 0); r != nil && r.Kind == Requests {
+		t.Errorf("%+v: requests that nobody counted are owed", r)
+	}
+}
+
+// TestWaitAndCancel: asking how long to wait takes nothing, and what was not sent after all is given back, once.
+func TestWaitAndCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, l := quota(t, Options{}), governance.Limits{RequestsPerMinute: 2, TokensPerMinute: 600}
+		if w := q.Wait("k", l, 5000); w != 0 {
+			t.Errorf("nothing was sent, and the wait is %v", w)
+		}
+		g, _ := q.Admit("k", l, 400)
+		for tokens, want := range map[int]time.Duration{0: 0, 200: 0, 300: 10 * time.Second} {
+			for range 2 {
+				if w := q.Wait("k", l, tokens); w != want {
+					t.Errorf("%d of 200 tokens left: %v, want %v", tokens, w, want)
+				}
+			}
+		}
+		q.Admit("k", l, 0)
+		if w := q.Wait("k", l, 300); w != 30*time.Second {
+			t.Errorf("both are short, and the wait is %v, want the longer of 30 s and 10 s", w)
+		}
+		g.Cancel()
+		g.Cancel()
+		g.Correct(5000)
+		if w := q.Wait("k", l, 600); w != 0 {
+			t.Errorf("after the first was taken back: %v", w)
+		}
+		if g, r := q.Admit("k", l, 1); r != nil || g.Requests.Remaining != 0 || g.Tokens.Remaining != 599 {
+			t.Errorf("%+v, %+v, want one request and all tokens left before it", g, r)
+		}
+	})
+}
+
 // Whatever is sent, no more than two minutes' worth passes in any minute, and a client that waits as told is admitted.
 func TestRateProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

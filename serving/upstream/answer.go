@@ -38,6 +38,7 @@ type Answer struct {
 	first    Event
 	failed   []Attempt
 	attempt  Attempt
+	counted  counted
 	hasFirst bool
 	ended    bool
 	closed   bool
@@ -224,8 +225,10 @@ type Failure struct {
 	Attempts []Attempt
 	// Cause is context.Canceled where the client has gone, the deadline's error where that passed, and nil otherwise.
 	Cause error
-	// RetryAfter is when the first arm is worth another try, where none could be tried now.
+	// RetryAfter is when the first arm is worth another try, where none could be tried now. Limited says that arms were not
+	// tried because they have no room under limits of our own.
 	RetryAfter time.Duration
+	Limited    bool
 }
 
 // Error names the cause or the last attempt's error.
@@ -257,6 +260,10 @@ func (f *Failure) Wire() *openai.Error {
 	switch {
 	case f.Cause != nil:
 		e = openai.NewError(openai.Timeout, "the request's deadline passed before any provider answered")
+	case last == nil && f.Limited:
+		e = openai.NewError(openai.UpstreamRateLimited, "what may be sent to the providers in a minute is used up")
+		e.RetryAfter = f.RetryAfter
+		return e
 	case last == nil:
 		e = openai.NewError(openai.NoHealthyUpstream, "no provider is available")
 		e.RetryAfter = f.RetryAfter
@@ -353,6 +360,9 @@ func (f *Failure) all(c Class) bool {
 
 func (f *Failure) shortestWait() time.Duration {
 	var shortest time.Duration
+	if f.Limited {
+		shortest = f.RetryAfter
+	}
 	for _, a := range f.Attempts {
 		if a.Err == nil {
 			continue

@@ -22,8 +22,10 @@ type Hedge struct {
 
 // race makes an attempt, and under a hedge perhaps one beside it. Without an answer it returns the failure of the last of
 // them; that of the other is in r.failed then.
-func (r *run) race(ctx context.Context, arm *catalog.Arm, most int) (*Answer, *Attempt) {
+func (r *run) race(ctx context.Context, t turn, most int) (*Answer, *Attempt) {
+	arm := t.arm
 	first := r.pool.prepare(ctx, r.plan, arm, len(r.queue) == 0 || len(r.failed)+1 >= most)
+	first.counted = t.counted
 	after := r.patience(arm, most)
 	if after <= 0 {
 		return first.arrived(first.call())
@@ -41,9 +43,9 @@ func (r *run) race(ctx context.Context, arm *catalog.Arm, most int) (*Answer, *A
 		return c.first(nil)
 	}
 	var second *pending
-	if next := r.beside(arm); next != nil {
+	if next, taken := r.beside(arm); next != nil {
 		a := r.pool.prepare(ctx, r.plan, next, len(r.queue) == 0 || len(r.failed)+2 >= most)
-		a.attempt.Hedge = true
+		a.attempt.Hedge, a.counted = true, taken
 		second = a.dispatch()
 		c.calls = append(c.calls, second)
 	}
@@ -66,19 +68,24 @@ func (r *run) patience(arm *catalog.Arm, most int) time.Duration {
 	}
 }
 
-// beside takes from the queue the first healthy arm that there is leave for.
-func (r *run) beside(first *catalog.Arm) *catalog.Arm {
+// beside takes from the queue the first healthy arm that has room, if there is leave for it.
+func (r *run) beside(first *catalog.Arm) (*catalog.Arm, counted) {
 	for i, arm := range r.queue {
 		if !r.pool.live(arm.ID).well(r.pool.o.Now()) {
 			continue
 		}
+		taken, wait := r.pool.admit(arm.ID, r.plan.InputTokens)
+		if wait > 0 {
+			continue
+		}
 		if !r.plan.Hedge.Leave(first, arm) {
-			return nil
+			taken.cancel()
+			return nil, nil
 		}
 		r.queue = append(r.queue[:i:i], r.queue[i+1:]...)
-		return arm
+		return arm, taken
 	}
-	return nil
+	return nil, nil
 }
 
 // pending is a call under way. done gets what it came to, once.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/quota"
 )
 
 // Options configure a Pool. Zero values take the defaults named with each field.
@@ -25,6 +26,8 @@ type Options struct {
 	AnswerTimeout     time.Duration
 	// Patience is that for arms which differ: some think for minutes before their first word.
 	Patience map[catalog.ArmID]Patience
+	// Limits are those within which arms are kept, each of which may have several.
+	Limits map[catalog.ArmID][]Limit
 	// RequestTimeout bounds all attempts together, answer included (600 s).
 	RequestTimeout time.Duration
 	// MaxAttempts bounds the attempts of one request (3).
@@ -59,6 +62,13 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("%w: %s", err, arm)
 		}
 	}
+	for arm, limits := range o.Limits {
+		for _, l := range limits {
+			if err := l.Validate(); err != nil {
+				return fmt.Errorf("%w: %s", err, arm)
+			}
+		}
+	}
 	for name, p := range o.Providers {
 		if p == nil {
 			return fmt.Errorf("upstream: provider %q is nil", name)
@@ -73,6 +83,7 @@ type Pool struct {
 	arms *sync.Map // catalog.ArmID → *state
 
 	retries *retries
+	quota   *quota.Quota
 
 	// mu guards rng, and that no two arms are degraded at once. It is taken before that of an arm.
 	mu  sync.Mutex
@@ -101,9 +112,10 @@ func New(o Options) (*Pool, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	p := &Pool{o: o, arms: &sync.Map{}, retries: &retries{}, rng: rand.New(rand.NewPCG(o.Seed, 0))}
+	counts, err := quota.New(quota.Options{Now: o.Now})
+	p := &Pool{o: o, arms: &sync.Map{}, retries: &retries{}, quota: counts, rng: rand.New(rand.NewPCG(o.Seed, 0))}
 	p.retries.fifths.Store(5 * retriesAtFirst)
-	return p, nil
+	return p, err
 }
 
 // Renew makes a pool with other options that knows all that this one has seen and goes on to learn with it. Requests
@@ -111,7 +123,7 @@ func New(o Options) (*Pool, error) {
 func (p *Pool) Renew(o Options) (*Pool, error) {
 	n, err := New(o)
 	if err == nil {
-		n.arms, n.retries = p.arms, p.retries
+		n.arms, n.retries, n.quota = p.arms, p.retries, p.quota
 	}
 	return n, err
 }
@@ -228,8 +240,10 @@ type run struct {
 	failed []Attempt
 	// again says that the one retry of the same arm is used up.
 	again bool
-	// busy are the arms that were passed over because another request is probing them.
-	busy []*state
+	// busy are the arms that were passed over because another request is probing them, limited is the shortest wait of those
+	// that have no room under their limits.
+	busy    []*state
+	limited time.Duration
 }
 
 func (r *run) attempts(ctx context.Context) (*Answer, error) {
@@ -243,16 +257,11 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	for len(r.queue) > 0 {
 		arm := r.queue[0]
 		r.queue = r.queue[1:]
-		live, now := r.pool.live(arm.ID), r.pool.o.Now()
-		if len(r.failed) > 0 && (r.again || !live.well(now)) && !r.pool.retries.take() {
-			continue // a storm of retries would keep down what is down
-		}
-		probe, ok := live.enter(now)
+		turn, ok := r.enter(arm)
 		if !ok {
-			r.busy = append(r.busy, live)
 			continue
 		}
-		a, failed, err := r.attempt(ctx, arm, most, live, probe)
+		a, failed, err := r.attempt(ctx, turn, most)
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -274,16 +283,54 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	return nil, r.failure(ctx)
 }
 
+// turn is the right to one attempt at an arm.
+type turn struct {
+	arm   *catalog.Arm
+	live  *state
+	probe bool
+	counted
+}
+
+// enter asks whether an attempt at an arm may be made now.
+func (r *run) enter(arm *catalog.Arm) (t turn, ok bool) {
+	now := r.pool.o.Now()
+	t.arm, t.live = arm, r.pool.live(arm.ID)
+	if t.probe, ok = t.live.enter(now); !ok {
+		r.busy = append(r.busy, t.live)
+		return t, false
+	}
+	if t.counted, ok = r.room(arm); !ok {
+		t.live.leave(t.probe)
+		return t, false
+	}
+	if len(r.failed) > 0 && (r.again || !t.live.well(now)) && !r.pool.retries.take() {
+		t.cancel() // a storm of retries would keep down what is down
+		t.live.leave(t.probe)
+		return t, false
+	}
+	return t, true
+}
+
+// room counts an attempt at an arm, where there is room for one.
+func (r *run) room(arm *catalog.Arm) (counted, bool) {
+	taken, wait := r.pool.admit(arm.ID, r.plan.InputTokens)
+	if wait > 0 && (r.limited == 0 || wait < r.limited) {
+		r.limited = wait
+	}
+	return taken, wait == 0
+}
+
 // attempt makes one attempt, if the plan lets it. A probe's right goes back whatever happens, a panic of the plan's included:
 // else nobody would ever try the arm again.
-func (r *run) attempt(ctx context.Context, arm *catalog.Arm, most int, live *state, probe bool) (*Answer, *Attempt, error) {
-	defer live.leave(probe)
+func (r *run) attempt(ctx context.Context, t turn, most int) (*Answer, *Attempt, error) {
+	defer t.live.leave(t.probe)
 	if r.plan.OnAttempt != nil {
-		if err := r.plan.OnAttempt(arm, r.failed); err != nil {
+		if err := r.plan.OnAttempt(t.arm, r.failed); err != nil {
+			t.cancel()
 			return nil, nil, err
 		}
 	}
-	a, failed := r.race(ctx, arm, most)
+	a, failed := r.race(ctx, t, most)
 	if a != nil {
 		a.failed = r.failed
 	}
@@ -339,7 +386,9 @@ func (r *run) failure(ctx context.Context) error {
 		return &Failure{Attempts: r.failed, Cause: context.Canceled}
 	}
 	f := &Failure{Attempts: r.failed, Cause: cause}
-	if len(r.failed) == 0 && len(r.busy) > 0 {
+	if len(r.busy) == 0 {
+		f.Limited, f.RetryAfter = r.limited > 0, r.limited
+	} else if len(r.failed) == 0 {
 		f.RetryAfter = r.pool.cooldown(r.busy)
 	}
 	return f
@@ -410,7 +459,9 @@ func (a *Answer) arrived(err error) (*Answer, *Attempt) {
 	}
 	at.Err = a.explain(err)
 	at.Total = time.Since(a.started)
-	at.Billed = billed(at.Err)
+	if at.Billed = billed(at.Err); !at.Billed {
+		a.counted.correct(0)
+	}
 	a.blame(at.Err)
 	a.release()
 	return nil, at
