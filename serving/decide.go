@@ -40,7 +40,7 @@ func (r *round) propose() error {
 	if err := r.target(c); err != nil {
 		return err
 	}
-	revive(c) // among those of the name that the client gave
+	r.revive(c) // among those of the name that the client gave
 	r.line(c)
 	d.Complexity = r.router.estimate(&r.estimates, &r.context, r.principal, r.traffic, c.Candidates)
 	r.price(c)
@@ -53,7 +53,7 @@ func (r *round) propose() error {
 	if err := r.pace(c); err != nil {
 		return err
 	}
-	if policy.Constrain(c); revive(c) { // the healthy ones were too dear, or too slow
+	if policy.Constrain(c); r.revive(c) { // the healthy ones were too dear, or too slow
 		if err := r.constraints(c); err != nil {
 			return err
 		}
@@ -88,22 +88,27 @@ func (r *round) candidates(c *policy.Case) {
 		c.Candidates[i] = policy.Candidate{
 			Arm: arms[i].ID, Priced: arms[i].Prices.Known, Availability: math.Round(live.Availability*100) / 100, Filter: r.filter(i),
 		}
-		if live.Ejected && c.Candidates[i].Filter == policy.Eligible {
-			c.Candidates[i].Filter = setBack(&live)
+		switch f := &c.Candidates[i].Filter; {
+		case *f != policy.Eligible:
+		case r.full(i):
+			*f = policy.RateLimited
+		case live.Ejected:
+			*f = setBack(&live)
 		}
 	}
-	revive(c)
+	r.revive(c)
 }
 
 // revive makes the ejected arms eligible where no other is, and reports whether it did. An arm that fails is better than none:
-// ejection never removes the last of those that may serve the request.
-func revive(c *policy.Case) (revived bool) {
+// ejection never removes the last of those that may serve the request. A limit of our own does, unless somebody is listed to
+// stand in: then the decision is made, and the attempts go past the arms that have no room.
+func (r *round) revive(c *policy.Case) (revived bool) {
 	eligible := func(a policy.Candidate) bool { return a.Filter == policy.Eligible }
 	if c.Pinned >= 0 || slices.ContainsFunc(c.Candidates, eligible) {
 		return false
 	}
 	for i := range c.Candidates {
-		if a := &c.Candidates[i]; passing(a.Filter) {
+		if a := &c.Candidates[i]; passing(a.Filter) && (r.others || !r.full(i)) {
 			a.Filter, revived = policy.Eligible, true
 		}
 	}
@@ -243,6 +248,7 @@ func (r *round) target(c *policy.Case) error {
 		}
 		return nil
 	}
+	r.others = r.wire.Tradewind.Fallback.Or(true) && slices.ContainsFunc(listed, func(i int) bool { return !r.full(i) })
 	name := t.Name
 	matches := r.matching(name)
 	if len(matches) == 0 && t.Base != "" {
@@ -281,7 +287,7 @@ func (r *round) pinnable(c *policy.Case) error {
 	switch {
 	case a.Filter == policy.NotAllowed:
 		return openai.NewError(openai.ModelNotAllowed, "this key may not use %s", a.Arm)
-	case passing(a.Filter): // it was named: it is tried
+	case passing(a.Filter) && (r.others || !r.full(c.Pinned)): // it was named: it is tried
 		a.Filter = policy.Eligible
 	}
 	return nil
@@ -302,8 +308,11 @@ func (r *round) listed() (arms []int, err error) {
 		if len(found) == 0 {
 			return nil, r.unknownModel("models", m)
 		}
-		if r.wire.Tradewind.Provider != nil {
-			slices.SortStableFunc(found, func(a, b int) int { return cmp.Compare(r.rank(&r.router.arms[a]), r.rank(&r.router.arms[b])) })
+		if len(found) > 1 {
+			prioritized := r.prioritized()
+			slices.SortStableFunc(found, func(a, b int) int {
+				return cmp.Compare(r.rankAmong(&r.router.arms[a], prioritized), r.rankAmong(&r.router.arms[b], prioritized))
+			})
 		}
 		arms = append(arms, found...)
 	}
@@ -397,7 +406,7 @@ func (r *round) standIns(action int) {
 	r.inOrder(c, func(a *policy.Candidate) bool { return a.Filter == policy.Eligible })
 	// Availability before thrift: an arm that the guard held back may still answer where all others have failed.
 	for i := range c.Candidates {
-		if c.Candidates[i].Filter == policy.Guarded {
+		if c.Candidates[i].Filter == policy.Guarded && !r.full(i) {
 			r.standIn(i)
 		}
 	}
@@ -407,7 +416,7 @@ func (r *round) standIns(action int) {
 	// A named model is served by that model, or by those that the request lists.
 	listed, _ := r.listed() // every name was found when the case was made
 	for _, i := range listed {
-		if r.filter(i) == policy.Eligible && affordable(c, i) {
+		if r.filter(i) == policy.Eligible && affordable(c, i) && !r.full(i) {
 			r.standIn(i)
 		}
 	}
@@ -419,7 +428,7 @@ func (r *round) inOrder(c *policy.Case, may func(a *policy.Candidate) bool) {
 		next := -1
 		for i := range c.Candidates {
 			a := &c.Candidates[i]
-			if !may(a) || slices.Contains(r.plan, &r.router.arms[i]) {
+			if !may(a) || slices.Contains(r.plan, &r.router.arms[i]) || r.full(i) {
 				continue
 			}
 			if next < 0 || before(c, i, next) {

@@ -193,6 +193,8 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		s.WriteString("; no answer passed the gates")
 	case o.Reason == datasets.Hedged:
 		fmt.Fprintf(&s, "; it was slow to begin, and %s answered first", o.Served)
+	case o.Served != "" && !slices.ContainsFunc(o.Attempts, func(a datasets.Attempt) bool { return a.Arm == d.Action }):
+		fmt.Fprintf(&s, "; it could not be asked at that moment, and %s answered", o.Served)
 	case o.Served != "" && o.Served != d.Action:
 		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)
 	}
@@ -218,7 +220,7 @@ func because(d *datasets.Decision) string {
 		return stays(d)
 	case datasets.OnlyCandidate:
 		if slices.ContainsFunc(d.Case.Candidates, func(a policy.Candidate) bool { return a.Filter == policy.Ordered }) {
-			return "it comes first in the request's order of providers"
+			return "it comes first in the order of providers"
 		}
 		return "every other model was filtered"
 	case datasets.FloorReference:

@@ -74,6 +74,11 @@ func setBack(l *upstream.Live) policy.Filter {
 	return policy.Unhealthy
 }
 
+// full reports whether limits of our own leave an arm no room for the request now.
+func (r *round) full(i int) bool {
+	return r.live.Pool.Wait(r.router.arms[i].ID, r.context.Tokens) > 0
+}
+
 // passing reports whether an arm is filtered for how it does, which is no reason against the last one.
 func passing(f policy.Filter) bool {
 	return f == policy.Unhealthy || f == policy.RateLimited || f == policy.Retired

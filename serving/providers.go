@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -39,18 +40,23 @@ func (r *round) declared(a *catalog.Arm) policy.Filter {
 	return policy.Eligible
 }
 
-// line puts the providers of each choice in the request's order, and behind their equals those that are slower than it
-// prefers. To a client that names a model its name is one choice, whatever it stands for; where the router chooses, each model
+// line puts the providers of each choice in the request's order, behind their equals those that are slower than it prefers,
+// and those that are equal then in the operator's order. To a client that names a model its name is one choice, whatever it stands for; where the router chooses, each model
 // is one. A single arm that is named has no others.
 func (r *round) line(c *policy.Case) {
 	p := r.wire.Tradewind.Provider
-	if p == nil || c.Pinned >= 0 || len(p.Order) == 0 && p.MaxLatency == (openai.Preferred{}) && p.MinThroughput == (openai.Preferred{}) {
+	if c.Pinned >= 0 {
+		return
+	}
+	ordered := p != nil && (len(p.Order) > 0 || p.MaxLatency != (openai.Preferred{}) || p.MinThroughput != (openai.Preferred{}))
+	prioritized := r.prioritized()
+	if !ordered && !prioritized {
 		return
 	}
 	for i := range c.Candidates {
 		a, arm := &c.Candidates[i], &r.router.arms[i]
-		if a.Turn = 1 + 2*r.rank(arm); r.slow(p, arm) {
-			a.Turn++
+		if a.Turn = 1 + r.rankAmong(arm, prioritized); ordered && r.slow(p, arm) {
+			a.Turn += catalog.PriorityMax + 1
 		}
 		if a.Choice = 1; !r.wire.Target.Auto {
 			continue
@@ -61,6 +67,29 @@ func (r *round) line(c *policy.Case) {
 			a.Choice = i + 1
 		}
 	}
+}
+
+// prioritized reports whether the operator's order of providers counts: a request that says what it goes by has its own.
+func (r *round) prioritized() bool {
+	if r.wire.Strategy() != openai.StrategyNone {
+		return false
+	}
+	for i := range r.router.arms {
+		if r.router.arms[i].Priority > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// rankAmong is an arm's rank among the providers of its choice: by the request's order, and among equals by the operator's.
+// Between two ranks of the request there is room for the arms that are slow.
+func (r *round) rankAmong(a *catalog.Arm, prioritized bool) int {
+	rank := 2 * (catalog.PriorityMax + 1) * r.rank(a)
+	if prioritized {
+		rank += cmp.Or(a.Priority, catalog.PriorityMax+1) - 1
+	}
+	return rank
 }
 
 // rank is an arm's place in the request's order of providers. Those that are not in it come after all that are.

@@ -179,7 +179,7 @@ func TestOrderOfAttempts(t *testing.T) {
 	if d, o := w.outcome(a); d.Action != "three/m" || d.Propensity != 1 || o.Served != "two/m" {
 		t.Errorf("%s with %v, answered by %s", d.Action, d.Propensity, o.Served)
 	}
-	if got := fmt.Sprint(a.get("tradewind.sentence")); !strings.Contains(got, "comes first in the request's order of providers") || !strings.HasSuffix(got, "it failed, and two/m answered.") {
+	if got := fmt.Sprint(a.get("tradewind.sentence")); !strings.Contains(got, "comes first in the order of providers") || !strings.HasSuffix(got, "it failed, and two/m answered.") {
 		t.Errorf("the sentence is %q", got)
 	}
 }

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
 	"github.com/tradewind-llm/tradewind/models/catalog"
 	"github.com/tradewind-llm/tradewind/serving/openai"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // This file says why no model serves a request.
@@ -76,6 +78,8 @@ func (r *round) noCandidate() error {
 	}
 	allowed := len(all) - count[policy.NotAllowed] - count[policy.Denied]
 	switch {
+	case count[policy.RateLimited] > 0: // by limits of our own, or it would be tried
+		return r.noRoom()
 	case count[policy.Budget] > 0:
 		return r.budgetGone()
 	case allowed > 0 && allowed == count[policy.Unpriced] && r.limited():
@@ -100,6 +104,27 @@ func (r *round) noCandidate() error {
 	}
 	e.Extra = map[string]any{"filtered": all}
 	return e
+}
+
+// noRoom is the refusal of a request that could be served if more might be sent in a minute.
+func (r *round) noRoom() error {
+	f, c := upstream.Failure{Limited: true}, &r.decision.Case
+	var listed []int
+	if !r.aim.Auto && r.wire.Tradewind.Fallback.Or(true) {
+		listed, _ = r.listed() // every name was found when the case was made
+	}
+	for i := range c.Candidates {
+		a := &c.Candidates[i]
+		waits := a.Filter == policy.RateLimited && (c.Pinned < 0 || c.Pinned == i)
+		if !waits && !(slices.Contains(listed, i) && r.filter(i) == policy.Eligible) {
+			continue
+		}
+		wait := max(time.Millisecond, r.live.Pool.Wait(a.Arm, r.context.Tokens)) // it may have passed by now
+		if f.RetryAfter == 0 || wait < f.RetryAfter {
+			f.RetryAfter = wait
+		}
+	}
+	return f.Wire()
 }
 
 // filters counts the arms of a case by what filtered them.

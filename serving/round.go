@@ -79,6 +79,8 @@ type round struct {
 	demands rules.Demands
 	aim     openai.Target
 	pinned  bool
+	// others says that a model is named and others that have room are listed to stand in for it.
+	others bool
 	// talk is the conversation, scratch memory for its name.
 	talk    conversation
 	scratch []byte

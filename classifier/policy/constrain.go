@@ -160,8 +160,8 @@ func (c *Case) holdBackPriors() {
 }
 
 // guard filters the arms whose gap to the fallback is not proven well enough. It stands aside where the fallback may
-// not serve: there is nothing safer to send the request to, and an outage is not a guarantee. Where the request puts another
-// provider of the fallback before it, that one is what the others are held against. Where availability comes first it holds an
+// not serve: there is nothing safer to send the request to, and an outage is not a guarantee. Where another
+// provider of the fallback is put before it, that one is what the others are held against. Where availability comes first it holds an
 // arm back only for one that is as available.
 func (c *Case) guard() {
 	if !c.Guard.On || c.Fallback < 0 {

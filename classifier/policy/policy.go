@@ -94,8 +94,8 @@ const (
 	RateLimited      Filter = "rate_limited"
 	Retired          Filter = "retired"
 	Dialect          Filter = "dialect"
-	// Ordered is an arm that is not drawn because the request puts another provider of the same choice before it. It stands
-	// in where that one fails.
+	// Ordered is an arm that is not drawn because the request, or else the operator, puts another provider of the same choice
+	// before it. It stands in where that one fails.
 	Ordered Filter = "order"
 )
 

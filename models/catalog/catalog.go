@@ -117,6 +117,8 @@ type Arm struct {
 	// where that may be, instead of keeping the arm from the request.
 	Refuses    string `json:",omitempty"`
 	DropParams bool   `json:",omitempty"`
+	// Priority is the operator's order of the providers of one model: 1 to PriorityMax, the lowest first; 0, which is none, last.
+	Priority int `json:",omitempty"`
 
 	Prices Prices
 	// Simulated marks an arm whose answers are made up by this program.
@@ -127,6 +129,9 @@ type Arm struct {
 	// AsOf is the day (YYYY-MM-DD) on which the prices were last confirmed; empty where unknown.
 	AsOf string
 }
+
+// PriorityMax is the highest number, and so the last place, that a Priority may name.
+const PriorityMax = 1000
 
 // Model is the provider's own name of the LLM, which an effort is no part of.
 func (a *Arm) Model() string {
