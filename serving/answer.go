@@ -284,9 +284,7 @@ func (r *round) served(a *upstream.Answer, u openai.Usage) openai.Cost {
 	if o.CostStatus == "" || status != datasets.CostFinal {
 		o.CostStatus = status
 	}
-	a.Used(int(u.Input + u.Output))
-	r.used += int(u.Input + u.Output)
-	r.grant.Correct(r.used)
+	r.correct(a, int(u.Input+u.Output))
 	r.asking = nil
 	if arm.ID != r.decision.Action && o.Reason != datasets.Hedged {
 		o.Reason = datasets.FellBack

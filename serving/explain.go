@@ -193,7 +193,7 @@ func sentence(d *datasets.Decision, o *datasets.Outcome) string {
 		s.WriteString("; no answer passed the gates")
 	case o.Reason == datasets.Hedged:
 		fmt.Fprintf(&s, "; it was slow to begin, and %s answered first", o.Served)
-	case o.Served != "" && !slices.ContainsFunc(o.Attempts, func(a datasets.Attempt) bool { return a.Arm == d.Action }):
+	case o.Served != "" && len(o.Attempts) > 0 && !slices.ContainsFunc(o.Attempts, func(a datasets.Attempt) bool { return a.Arm == d.Action }):
 		fmt.Fprintf(&s, "; it could not be asked at that moment, and %s answered", o.Served)
 	case o.Served != "" && o.Served != d.Action:
 		fmt.Fprintf(&s, "; it failed, and %s answered", o.Served)

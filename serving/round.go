@@ -28,6 +28,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/quota"
 	"github.com/tradewind-llm/tradewind/serving/rules"
 	"github.com/tradewind-llm/tradewind/serving/telemetry"
+	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
 // bodyKeepMax is the largest body buffer that is kept for the next request.
@@ -374,6 +375,13 @@ func (r *round) admit() error {
 	r.grant, r.granted = grant, true
 	rateHead(r.set, grant.Requests, grant.Tokens)
 	return nil
+}
+
+// correct puts the tokens that an answer used in the place of their estimates, under the limits of its arm and of the key.
+func (r *round) correct(a *upstream.Answer, tokens int) {
+	a.Used(tokens)
+	r.used += tokens
+	r.grant.Correct(r.used)
 }
 
 // rateError is the wire's error of a limit that is reached.

@@ -31,6 +31,8 @@ type fleet struct {
 	skipped []catalog.Skipped
 	// patience is that for the arms which have their own.
 	patience map[catalog.ArmID]upstream.Patience
+	// limits are those of the arms that have some: their models', and their providers'.
+	limits map[catalog.ArmID][]upstream.Limit
 	// made remembers of what each provider was made.
 	made map[string][]vendorOptions
 }
@@ -43,7 +45,10 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{providers: map[string]upstream.Provider{}, secrets: append(c.secrets(), otlp.Secrets(getenv)...), made: map[string][]vendorOptions{}, patience: map[catalog.ArmID]upstream.Patience{}}
+	f := &fleet{
+		providers: map[string]upstream.Provider{}, secrets: append(c.secrets(), otlp.Secrets(getenv)...), made: map[string][]vendorOptions{},
+		patience: map[catalog.ArmID]upstream.Patience{}, limits: map[catalog.ArmID][]upstream.Limit{},
+	}
 	if known, f.skipped, err = c.catalog(known); err != nil {
 		return nil, err
 	}
@@ -81,7 +86,20 @@ func assemble(c *config, getenv func(string) string, now time.Time, before *flee
 	return f, nil
 }
 
-// declare writes into every arm what its provider promises of what it is sent.
+// setUp takes for the arms that a configured model is how they are to be asked.
+func (f *fleet) setUp(m *modelConfig, arms []catalog.Arm) {
+	own := m.Patience.patience()
+	for i := range arms {
+		a := &arms[i]
+		a.Priority = m.Priority
+		f.limit(a.ID, a.ID.Provider()+"/"+m.Name, &m.Limits)
+		if own != (upstream.Patience{}) {
+			f.patience[a.ID] = own
+		}
+	}
+}
+
+// declare writes into every arm what its provider promises of what it is sent, and what may be sent there.
 func (f *fleet) declare(configured []providerConfig) {
 	for i := range f.arms {
 		a := &f.arms[i]
@@ -92,6 +110,9 @@ func (f *fleet) declare(configured []providerConfig) {
 			a.Data = catalog.ZeroRetention
 		case configured[p].DataCollection == "deny":
 			a.Data = catalog.NoCollection
+		}
+		if p >= 0 {
+			f.limit(a.ID, configured[p].Name, &configured[p].Limits)
 		}
 	}
 }
@@ -229,12 +250,8 @@ func (f *fleet) add(p *providerConfig, before *fleet) error {
 				return fmt.Errorf("provider %s: %w", p.Name, err)
 			}
 			p.declare(arms, &m)
+			f.setUp(&m, arms)
 			f.arms = append(f.arms, arms...)
-			if own := m.Patience.patience(); own != (upstream.Patience{}) {
-				for i := range arms {
-					f.patience[arms[i].ID] = own
-				}
-			}
 		}
 	}
 	if len(p.Models) > 0 {

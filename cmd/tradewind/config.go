@@ -115,6 +115,7 @@ type providerConfig struct {
 	DataCollection  string             `yaml:"data_collection" enum:"allow,deny" doc:"deny: your contract with it says that it does not collect what it is sent, to store it or to learn from it. Requests with provider.data_collection: deny go nowhere else."`
 	ZDR             bool               `yaml:"zdr" doc:"Your contract with it says that it keeps nothing of what it is sent (zero data retention), and so collects nothing either. Requests with provider.zdr go nowhere else."`
 	Params          paramsConfig       `yaml:",inline"`
+	Limits          limitsConfig       `yaml:"limits" doc:"What all its models together may be sent, with all its keys."`
 	Models          []modelConfig      `yaml:"models" doc:"What it serves; without them, what the catalog has of it."`
 }
 
@@ -353,15 +354,14 @@ func (c *config) validate() error {
 		if p.ZDR && p.DataCollection == "allow" {
 			return fmt.Errorf("config: provider %s: it has zdr, so it keeps nothing, and data_collection: allow says that it collects", p.Name)
 		}
-		if err := p.validateKeys(); err != nil {
+		if err := cmp.Or(p.validateKeys(), p.Limits.validate("provider "+p.Name)); err != nil {
 			return err
 		}
 		if err := p.Params.validate("provider " + p.Name); err != nil {
 			return err
 		}
 		for i := range p.Models {
-			where := "provider " + p.Name + ": model " + p.Models[i].Name
-			if err := cmp.Or(p.Models[i].Patience.validate(where), p.Models[i].Params.validate(where)); err != nil {
+			if err := p.Models[i].validate(p.Name); err != nil {
 				return err
 			}
 		}

@@ -76,6 +76,11 @@ type litellmModel struct {
 		DropParams *bool        `yaml:"drop_params"`
 		Vertex     vertexPlace  `yaml:",inline"`
 		Price      litellmPrice `yaml:",inline"`
+		RPM        *int         `yaml:"rpm"`
+		TPM        *int         `yaml:"tpm"`
+		Order      *int         `yaml:"order"`
+		Weight     *float64     `yaml:"weight"`
+		Timeout    *float64     `yaml:"timeout"`
 	} `yaml:"litellm_params"`
 	Info struct {
 		Price     litellmPrice `yaml:",inline"`
@@ -126,6 +131,8 @@ type importedProvider struct {
 	vertex vertexPlace
 	models yaml.MapSlice // by name, so that one is there once
 	all    bool
+	limits yaml.MapSlice // of all its models together
+	sent   map[string]yaml.MapSlice
 }
 
 func (i *litellmImport) leave(format string, args ...any) {
@@ -206,8 +213,10 @@ func (i *litellmImport) model(m *litellmModel) {
 		i.leave("model %s (%s): %s", m.Name, m.Params.Model, why)
 		return
 	}
+	sending := i.sending(m)
 	if name == "*" {
 		p.all = true
+		i.together(m, p, sending)
 		return
 	}
 	if id := catalog.ArmID(p.name + "/" + name); id.Validate() != nil || strings.Contains(name, "*") {
@@ -215,7 +224,10 @@ func (i *litellmImport) model(m *litellmModel) {
 		return
 	}
 	if !slices.ContainsFunc(p.models, func(item yaml.MapItem) bool { return item.Key == name }) {
-		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name, i.facts(m, provider, p.name, name))})
+		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name, i.facts(m, provider, p.name, name), sending)})
+		p.sent[name] = sending
+	} else if len(sending) > 0 && !reflect.DeepEqual(sending, p.sent[name]) {
+		i.leave("model %s: what it may be sent and when: %s/%s stands in the list before, and what is said there holds", m.Name, p.name, name)
 	}
 	if i.arms[m.Name] == nil {
 		i.names = append(i.names, m.Name)
@@ -299,7 +311,7 @@ func (i *litellmImport) provider(theirs string, m *litellmModel) (*importedProvi
 			}
 		}
 	}
-	p := &importedProvider{name: name, base: base, key: key, kind: kind, vertex: place}
+	p := &importedProvider{name: name, base: base, key: key, kind: kind, vertex: place, sent: map[string]yaml.MapSlice{}}
 	i.providers = append(i.providers, p)
 	return p, ""
 }

@@ -12,13 +12,15 @@ import (
 const litellmExample = `
 model_list:
   - model_name: smart
-    litellm_params: {model: openai/gpt-5, api_key: os.environ/OPENAI_API_KEY, rpm: 100}
+    litellm_params: {model: openai/gpt-5, api_key: os.environ/OPENAI_API_KEY, rpm: 100, tpm: 200_000, order: 2, timeout: 45, weight: 3}
     model_info: {supports_vision: false, max_input_tokens: 1000}
   - model_name: smart
-    litellm_params: {model: azure/my-gpt-5, api_base: os.environ/AZURE_API_BASE, api_key: os.environ/AZURE_API_KEY, api_version: "2024-02-01"}
+    litellm_params: {model: azure/my-gpt-5, api_base: os.environ/AZURE_API_BASE, api_key: os.environ/AZURE_API_KEY, api_version: "2024-02-01", order: 1, rpm: 0, timeout: 0}
     model_info: {input_cost_per_token: 1.25e-06, output_cost_per_token: 1e-05, cache_read_input_token_cost: 1.25e-07}
   - model_name: gpt-5-mini
     litellm_params: {model: gpt-5-mini, api_key: os.environ/OPENAI_API_KEY, drop_params: false}
+  - model_name: small
+    litellm_params: {model: gpt-5-mini, api_key: os.environ/OPENAI_API_KEY, rpm: 7}
   - model_name: second-key
     litellm_params: {model: openai/gpt-5-mini, api_key: os.environ/OPENAI_API_KEY_B}
   - model_name: local
@@ -27,7 +29,7 @@ model_list:
   - model_name: house
     litellm_params: {model: openai/ours, api_base: "http://10.0.0.7:8000/v1", api_key: none}
   - model_name: "mistral/*"
-    litellm_params: {model: "mistral/*", api_key: os.environ/MISTRAL_API_KEY}
+    litellm_params: {model: "mistral/*", api_key: os.environ/MISTRAL_API_KEY, tpm: 5000, order: 1}
   - model_name: bed
     litellm_params: {model: vertex_ai/claude-sonnet-5@default, vertex_project: p, vertex_location: eu}
   - model_name: vertex
@@ -92,7 +94,8 @@ func TestImportLiteLLM(t *testing.T) {
 	contains(t, "the configuration", stdout, "name: openai\n", "name: azure\n", "base_url: ${AZURE_API_BASE}/openai/v1", "name: openai-2\n",
 		"base_url: https://api.openai.com/v1", "name: localhost-11434", "http://localhost:11434/v1", "llama3:8b", "name: 10.0.0.7-8000", "name: mistral\n",
 		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "mode: embedding\n", "input_usd_per_mtok: 0.01\n", "context_tokens: 1000", "free: true",
-		"attempts: 3", "timeout_seconds: 120", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
+		"attempts: 3", "timeout_seconds: 120",
+		"limits:\n      rpm: 100\n      tpm: 200000\n", "priority: 2\n", "answer_seconds: 45", "priority: 1\n", "limits:\n    tpm: 5000\n", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
 	f, err := assemble(c, e.get, time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +136,8 @@ func TestImportLiteLLM(t *testing.T) {
 	contains(t, "the configuration", stdout, "name: deployed\n", "name: anthropic-2\n  type: anthropic\n",
 		"name: google-vertex\n  project: p\n  location: eu\n  credentials_file: os.environ/VERTEX_FILE\n", "name: google-vertex-2\n  type: google-vertex\n  project: p\n  location: us-central1\n")
 	for _, left := range []string{
-		"line 4: rpm", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
+		"model smart: weight 3: traffic is not shared out by weights", "model smart: rpm 0: it must be 1 to", "model smart: timeout 0: it must be above 0",
+		"model small: what it may be sent and when: openai/gpt-5-mini stands in the list before", "model mistral/*: priority of all models", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
 		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/claude-sonnet-5@default): it is another publisher's", "model ear: it is for audio_transcription",
 		`model nobody: nobody knows the provider of "no-such-model"`, "routing_strategy simple-shuffle: availability", "num_retries 5",
 		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params for what changes the answer", "callbacks", "budget_duration 30d", "database_url", "environment_variables",
@@ -169,6 +173,7 @@ func TestImportLiteLLMRefuses(t *testing.T) {
 func FuzzImportLiteLLM(f *testing.F) {
 	f.Add([]byte(litellmExample))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: azure/x, api_base: 'http://h'}, model_info: {base_model: gpt-4o}}]\n"))
+	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x, rpm: -1, tpm: 5, order: 0, weight: 1, timeout: 1e9}}, {model_name: a, litellm_params: {model: openai/x, order: 3}}]\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x, drop_params: true}}]\nlitellm_settings: {drop_params: \"true\"}\n"))
 	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))

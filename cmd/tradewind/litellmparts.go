@@ -19,9 +19,9 @@ func (e *entry) set(key string, value any) {
 	e.MapSlice = append(e.MapSlice, yaml.MapItem{Key: key, Value: value})
 }
 
-// overrides is the entry of a model: its name alone, or what the list says of it, and what the catalog says of the model that
-// facts is, nil where there is none.
-func (i *litellmImport) overrides(m *litellmModel, name string, facts *catalog.Arm) any {
+// overrides is the entry of a model: its name alone, or what the list says of it, sending included, and what the catalog says of
+// the model that facts is, nil where there is none.
+func (i *litellmImport) overrides(m *litellmModel, name string, facts *catalog.Arm, sending yaml.MapSlice) any {
 	info := &m.Info
 	e := entry{yaml.MapSlice{{Key: "name", Value: name}}}
 	if facts == nil {
@@ -63,10 +63,52 @@ func (i *litellmImport) overrides(m *litellmModel, name string, facts *catalog.A
 	if len(supports) > 0 {
 		e.set("supports", supports)
 	}
+	e.MapSlice = append(e.MapSlice, sending...)
 	if len(e.MapSlice) == 1 {
 		return name
 	}
 	return e.MapSlice
+}
+
+// sending is what a deployment may be sent, in which turn, and how long it is waited for.
+func (i *litellmImport) sending(m *litellmModel) yaml.MapSlice {
+	p, e, limits := &m.Params, entry{}, entry{}
+	for _, n := range [...]struct {
+		of     *entry
+		theirs string
+		ours   string
+		value  *int
+		most   int
+	}{{&limits, "rpm", "rpm", p.RPM, limitMax}, {&limits, "tpm", "tpm", p.TPM, limitMax}, {&e, "order", "priority", p.Order, catalog.PriorityMax}} {
+		if n.value != nil && *n.value >= 1 && *n.value <= n.most {
+			n.of.set(n.ours, *n.value)
+		} else if n.value != nil {
+			i.leave("model %s: %s %d: it must be 1 to %d", m.Name, n.theirs, *n.value, n.most)
+		}
+	}
+	if len(limits.MapSlice) > 0 {
+		e.set("limits", limits.MapSlice)
+	}
+	if t := p.Timeout; t != nil && *t > 0 && *t <= patienceMax {
+		e.set("answer_seconds", *t)
+	} else if t != nil {
+		i.leave("model %s: timeout %v: it must be above 0 and at most %d seconds", m.Name, *t, patienceMax)
+	}
+	if p.Weight != nil {
+		i.leave("model %s: weight %v: traffic is not shared out by weights; the strategy chooses, order says who is asked first, and rpm and tpm bound what each gets", m.Name, *p.Weight)
+	}
+	return e.MapSlice
+}
+
+// together takes for a provider what is said of all its models at once: limits, which are theirs together here too.
+func (i *litellmImport) together(m *litellmModel, p *importedProvider, sending yaml.MapSlice) {
+	for _, item := range sending {
+		if limits, ok := item.Value.(yaml.MapSlice); ok {
+			p.limits = limits
+		} else {
+			i.leave("model %s: %v of all models of a provider at once", m.Name, item.Key)
+		}
+	}
 }
 
 // prices sets those of the list, else those of the catalog.
@@ -194,6 +236,9 @@ func (i *litellmImport) providerList(drop *bool) (list []yaml.MapSlice) {
 		}
 		if drop != nil {
 			item.set("drop_params", *drop)
+		}
+		if len(p.limits) > 0 {
+			item.set("limits", p.limits)
 		}
 		if !p.all {
 			var models []any

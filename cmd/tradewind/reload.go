@@ -64,7 +64,7 @@ func (s *inService) prepare(c *config, f *fleet) (settings serving.Settings, int
 	o := upstream.Options{
 		Providers: f.providers, Seed: uint64(time.Now().UnixNano()), MaxAttempts: c.Routing.Attempts,
 		RequestTimeout: time.Duration(c.Routing.Timeout * float64(time.Second)), Notify: s.placed,
-		Patience: f.patience, FailoverOnPolicy: c.Routing.OnPolicy,
+		Patience: f.patience, Limits: f.limits, FailoverOnPolicy: c.Routing.OnPolicy,
 	}
 	all := c.Routing.Patience.patience()
 	o.FirstTokenTimeout, o.ChunkTimeout, o.AnswerTimeout = all.FirstToken, all.Chunk, all.Answer
