@@ -96,6 +96,7 @@ func TestLimitsUsedUp(t *testing.T) {
 		"a named arm":                  {ask("one/m", ""), "6", "one/m"},
 		"... that may not be replaced": {ask("one/m", `,"models":["n"],"tradewind":{"fallback":false}`), "6", "one/m"},
 		"... with a stand-in":          {ask("one/m", `,"models":["n"]`), "", "two/n"},
+		"... with one of two":          {ask("one/m", `,"models":["two/m","n"],"num_retries":1`), "", "two/n"},
 		"... with one that is full":    {ask("one/m", `,"models":["two/m"]`), "3", "two/m"},
 		"a model at two providers":     {ask("m", ""), "3", "two/m"},
 		"... both, with a stand-in":    {ask("m", `,"models":["n"]`), "", "two/n"},
