@@ -15,15 +15,14 @@ import (
 // Answer is an answer whose first content has arrived. It must be closed. It is for one goroutine.
 type Answer struct {
 	pool    *Pool
-	group   []*catalog.Arm
+	plan    *Plan
 	arm     *catalog.Arm
 	dialect openai.Dialect
 	live    *state
-	stream  bool
-	// input and output are tokens of the prompt and of the answer, as far as they are known.
-	input, output float64
-	started       time.Time
-	ttft          time.Duration
+	// output are the tokens of the answer, as far as they are known.
+	output  float64
+	started time.Time
+	ttft    time.Duration
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -43,6 +42,9 @@ type Answer struct {
 	ended    bool
 	closed   bool
 }
+
+// input are the tokens of the prompt.
+func (a *Answer) input() float64 { return float64(a.plan.InputTokens) }
 
 // Served is the arm that answers.
 func (a *Answer) Served() *catalog.Arm { return a.arm }
@@ -116,7 +118,7 @@ func (a *Answer) count(ev *Event) {
 		if u := ev.Usage(); u.Known {
 			a.output = float64(u.Output)
 		}
-	} else if !a.stream {
+	} else if !a.plan.Stream {
 		a.output = float64(len(ev.Data)) / 4
 	}
 }
@@ -155,8 +157,8 @@ func (a *Answer) end(e *Error) {
 		a.blame(e)
 	case !a.clientGone():
 		a.live.succeeded(a.pool.o.Now())
-		if a.output > 0 && a.live.complete(a.attempt.Total, a.input, a.output, a.stream) {
-			a.pool.degrade(a.live, a.group, false)
+		if a.output > 0 && a.live.complete(a.attempt.Total, a.input(), a.output, a.plan.Stream) {
+			a.pool.degrade(a.live, a.plan.Candidates, false)
 		}
 		a.pool.tell(a.arm.ID, a.live, nil)
 	}
@@ -168,7 +170,7 @@ func (a *Answer) blame(e *Error) {
 		return
 	}
 	if a.live.failed(e, a.pool.o.Now()) {
-		a.pool.degrade(a.live, a.group, true)
+		a.pool.degrade(a.live, a.plan.Candidates, true)
 	}
 	a.pool.tell(a.arm.ID, a.live, e)
 }

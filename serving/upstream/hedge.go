@@ -172,8 +172,8 @@ func (c *contest) abandon() {
 		at.Cancelled, at.Billed, at.Total = true, true, time.Since(p.started)
 		p.cancel(errOutrun)
 		c.run.failed = append(c.run.failed, *at)
-		if !at.Hedge && p.stream && p.live.firstContent(at.Total, p.input) || !at.Hedge && !p.stream && p.live.complete(at.Total, p.input, unknownTokens, false) {
-			p.pool.degrade(p.live, p.group, false)
+		if !at.Hedge && p.plan.Stream && p.live.firstContent(at.Total, p.input()) || !at.Hedge && !p.plan.Stream && p.live.complete(at.Total, p.input(), unknownTokens, false) {
+			p.pool.degrade(p.live, p.plan.Candidates, false)
 		}
 		go func() { // it ends at once, but nobody waits for it
 			<-p.done

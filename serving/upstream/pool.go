@@ -396,7 +396,7 @@ func (r *run) failure(ctx context.Context) error {
 
 // prepare makes an attempt ready to be called.
 func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last bool) *Answer {
-	a := &Answer{pool: p, group: plan.Candidates, arm: c, live: p.live(c.ID), stream: plan.Stream, input: float64(plan.InputTokens), started: time.Now()}
+	a := &Answer{pool: p, plan: plan, arm: c, live: p.live(c.ID), started: time.Now()}
 	a.attempt = Attempt{Arm: c.ID, StartedAt: p.o.Now(), arm: c}
 	if plan.Beyond != nil {
 		if beyond := plan.Beyond(c); beyond != nil {
@@ -447,8 +447,8 @@ func (a *Answer) arrived(err error) (*Answer, *Attempt) {
 		a.ttft = time.Since(a.started)
 		at.FirstContent = a.ttft
 		a.live.began()
-		if a.stream && a.live.firstContent(a.ttft, a.input) {
-			p.degrade(a.live, a.group, false)
+		if a.plan.Stream && a.live.firstContent(a.ttft, a.input()) {
+			p.degrade(a.live, a.plan.Candidates, false)
 		}
 		return a, nil
 	}
