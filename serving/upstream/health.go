@@ -262,6 +262,34 @@ func (a *state) leave(probe bool) {
 	}
 }
 
+// turn is the right to one attempt at an arm.
+type turn struct {
+	arm   *catalog.Arm
+	live  *state
+	probe bool
+	counted
+}
+
+// enter asks whether an attempt at an arm may be made now.
+func (r *run) enter(arm *catalog.Arm) (t turn, ok bool) {
+	now := r.pool.o.Now()
+	t.arm, t.live = arm, r.pool.live(arm.ID)
+	if t.probe, ok = t.live.enter(now); !ok {
+		r.busy = append(r.busy, t.live)
+		return t, false
+	}
+	if t.counted, ok = r.room(arm); !ok {
+		t.live.leave(t.probe)
+		return t, false
+	}
+	if len(r.failed) > 0 && (r.again || !t.live.well(now)) && !r.pool.retries.take() {
+		t.cancel() // a storm of retries would keep down what is down
+		t.live.leave(t.probe)
+		return t, false
+	}
+	return t, true
+}
+
 // retries is what requests have earned in retries: a fifth of one each, so that attempts stay within 1.2 times the
 // requests whatever fails and however fast. A count over the requests of the moment, as others have it, does not bound
 // failures that are quick.

@@ -62,6 +62,15 @@ func (p *Pool) admit(arm catalog.ArmID, tokens int) (counted, time.Duration) {
 	return taken, 0
 }
 
+// room counts an attempt at an arm, where there is room for one.
+func (r *run) room(arm *catalog.Arm) (counted, bool) {
+	taken, wait := r.pool.admit(arm.ID, r.plan.InputTokens)
+	if wait > 0 && (r.limited == 0 || wait < r.limited) {
+		r.limited = wait
+	}
+	return taken, wait == 0
+}
+
 // cancel takes back what was counted for an attempt that is not made.
 func (c counted) cancel() {
 	for i := range c {

@@ -283,43 +283,6 @@ func (r *run) attempts(ctx context.Context) (*Answer, error) {
 	return nil, r.failure(ctx)
 }
 
-// turn is the right to one attempt at an arm.
-type turn struct {
-	arm   *catalog.Arm
-	live  *state
-	probe bool
-	counted
-}
-
-// enter asks whether an attempt at an arm may be made now.
-func (r *run) enter(arm *catalog.Arm) (t turn, ok bool) {
-	now := r.pool.o.Now()
-	t.arm, t.live = arm, r.pool.live(arm.ID)
-	if t.probe, ok = t.live.enter(now); !ok {
-		r.busy = append(r.busy, t.live)
-		return t, false
-	}
-	if t.counted, ok = r.room(arm); !ok {
-		t.live.leave(t.probe)
-		return t, false
-	}
-	if len(r.failed) > 0 && (r.again || !t.live.well(now)) && !r.pool.retries.take() {
-		t.cancel() // a storm of retries would keep down what is down
-		t.live.leave(t.probe)
-		return t, false
-	}
-	return t, true
-}
-
-// room counts an attempt at an arm, where there is room for one.
-func (r *run) room(arm *catalog.Arm) (counted, bool) {
-	taken, wait := r.pool.admit(arm.ID, r.plan.InputTokens)
-	if wait > 0 && (r.limited == 0 || wait < r.limited) {
-		r.limited = wait
-	}
-	return taken, wait == 0
-}
-
 // attempt makes one attempt, if the plan lets it. A probe's right goes back whatever happens, a panic of the plan's included:
 // else nobody would ever try the arm again.
 func (r *run) attempt(ctx context.Context, t turn, most int) (*Answer, *Attempt, error) {
