@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tradewind-llm/tradewind/datasets"
+	"github.com/tradewind-llm/tradewind/datasets/disk"
 	"github.com/tradewind-llm/tradewind/datasets/disk/frame"
 )
 
@@ -228,4 +231,64 @@ func FuzzScanner(f *testing.F) {
 			t.Fatalf("%d read, %d damaged, %d torn of %d", n, s.Damaged, s.Torn, len(b))
 		}
 	})
+}
+
+// counted counts the files of a folder that are open.
+type counted struct {
+	disk.OS
+	open atomic.Int64
+}
+
+type countedFile struct {
+	disk.File
+	open *atomic.Int64
+}
+
+func (c *counted) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := c.OS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	c.open.Add(1)
+	return &countedFile{f, &c.open}, nil
+}
+
+func (f *countedFile) Close() error {
+	err := f.File.Close()
+	if err == nil {
+		f.open.Add(-1)
+	}
+	return err
+}
+
+// TestWaitingTakesNoDescriptors: segments that wait to be sealed, of this process and of one before it, are not open unless
+// recent rounds are read from them, and are sealed and deleted all the same.
+func TestWaitingTakesNoDescriptors(t *testing.T) {
+	dir, o := t.TempDir(), Options{SegmentMaxBytes: 16 << 10, RecentMax: 5}
+	for from := 0; from < 400; from += 200 {
+		files := &counted{}
+		o.FS = files
+		j := open(t, dir, o)
+		run(t, j, from, from+200)
+		if waiting, n := j.Waiting(), files.open.Load(); waiting < 20 || n < 1 || n > 4 {
+			t.Errorf("%d segments wait, and %d are open", waiting, n)
+		}
+		if _, _, ok := j.Recent(decision(from + 199).RoundID); !ok {
+			t.Error("a recent round is not found")
+		}
+		check(t, j.Close())
+		if n := files.open.Load(); n != 0 {
+			t.Errorf("%d are open after the end", n)
+		}
+	}
+	j, rounds := open(t, dir, o), 0
+	check(t, j.Rotate())
+	check(t, j.Seal(t.Context(), func(_ context.Context, c Closed) (bool, error) {
+		b, err := c.Read()
+		rounds += len(b.Rounds)
+		return false, err
+	}))
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+suffix)); rounds != 400 || len(left) != 1 {
+		t.Errorf("%d rounds are sealed, and %v is left", rounds, left)
+	}
 }

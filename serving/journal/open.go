@@ -133,7 +133,13 @@ func (j *Journal) recover() error {
 	if j.active, err = j.createSegment(j.next, nil); err != nil {
 		return err
 	}
-	return j.endRounds(unended)
+	if err := j.endRounds(unended); err != nil {
+		return err
+	}
+	for _, seg := range j.sealing {
+		seg.retire()
+	}
+	return nil
 }
 
 // readSegment learns what a segment left by an earlier process holds.
@@ -145,7 +151,7 @@ func (j *Journal) readSegment(first uint64, last bool) error {
 	}
 	seg := &segment{first: first, path: path, f: f}
 	j.sealing = append(j.sealing, seg)
-	data, err := seg.contents()
+	data, err := seg.contents(j.o.FS)
 	if err != nil {
 		return err
 	}

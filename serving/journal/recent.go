@@ -61,10 +61,16 @@ func (r *recent) close() {
 	}
 }
 
-// unref closes the descriptor of a sealed segment with its last reader.
+// retire closes the descriptor of a segment that is not written to any more, now or with its last reader.
+func (s *segment) retire() {
+	s.retired = true
+	s.refs++
+	s.unref()
+}
+
 func (s *segment) unref() {
 	s.refs--
-	if s.refs == 0 && s.gone {
+	if s.refs == 0 && s.retired {
 		_ = s.f.Close()
 	}
 }

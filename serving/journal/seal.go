@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -57,11 +56,12 @@ type Closed struct {
 	// Behind is how many more were closed and wait.
 	Behind int
 	seg    *segment
+	fsys   disk.FS
 }
 
 // Read returns what the segment hands to the sealer. Its error is ErrUnreadable.
 func (c Closed) Read() (Batch, error) {
-	b, err := c.seg.batch()
+	b, err := c.seg.batch(c.fsys)
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %w", ErrUnreadable, c.Path, err)
 	}
@@ -75,12 +75,7 @@ func ReadClosed(path string) (Batch, error) {
 	if err != nil {
 		return Batch{}, fmt.Errorf("%w: %s is not the name of a segment", ErrUnreadable, path)
 	}
-	f, err := disk.OS{}.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return Batch{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
-	}
-	b, err := Closed{Path: path, seg: &segment{first: first, path: path, f: f}}.Read()
-	return b, errors.Join(err, f.Close())
+	return Closed{Path: path, seg: &segment{first: first, path: path}, fsys: disk.OS{}}.Read()
 }
 
 // Seal hands every closed segment to seal, the oldest first, and deletes it once seal has returned nil: by then the
@@ -102,7 +97,7 @@ func (j *Journal) Seal(ctx context.Context, seal func(context.Context, Closed) (
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("journal: sealing: %w", err))
 		}
-		damaged, err := seal(ctx, Closed{ID: seg.id(), Path: seg.path, Behind: len(todo) - 1 - i, seg: seg})
+		damaged, err := seal(ctx, Closed{ID: seg.id(), Path: seg.path, Behind: len(todo) - 1 - i, seg: seg, fsys: j.o.FS})
 		if err == nil {
 			err = j.done(seg, damaged)
 		}
@@ -132,7 +127,7 @@ func (j *Journal) Replay(replay func(Batch) error) error {
 	j.io.Lock()
 	defer j.io.Unlock()
 	for _, seg := range append(j.sealing[:len(j.sealing):len(j.sealing)], j.active) {
-		b, err := seg.batch()
+		b, err := seg.batch(j.o.FS)
 		if err == nil {
 			err = replay(b)
 		}
@@ -183,9 +178,6 @@ func (j *Journal) done(seg *segment, damaged bool) (err error) {
 			break
 		}
 	}
-	seg.gone = true
-	seg.refs++
-	seg.unref()
 	return nil
 }
 
@@ -193,8 +185,8 @@ func (s *segment) id() string { return strings.TrimSuffix(filepath.Base(s.path),
 
 // batch reads a segment and joins its outcomes with their decisions. Decisions without an outcome here were carried
 // over to a later segment.
-func (s *segment) batch() (Batch, error) {
-	data, err := s.contents()
+func (s *segment) batch(fsys disk.FS) (Batch, error) {
+	data, err := s.contents(fsys)
 	if err != nil {
 		return Batch{}, err
 	}

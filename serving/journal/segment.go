@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -28,7 +27,8 @@ const (
 	KindFeedback frame.Kind = 3
 )
 
-// segment is one file. Its descriptor outlives its name for as long as recent rounds are read from it.
+// segment is one file. It is open while it is written to, and for as long as recent rounds are read from it, also when its name is
+// gone. However many wait to be sealed, they take disk and no descriptors.
 type segment struct {
 	first uint64
 	path  string
@@ -36,11 +36,11 @@ type segment struct {
 	size  int64
 	// broken says that the end of the file may not be what size says, or that an fsync failed.
 	broken atomic.Bool
-	// sealable says that it holds an outcome or a feedback; refs counts recent rounds and readers; gone that its name is
-	// removed. All three belong to Journal.mu.
+	// sealable says that it holds an outcome or a feedback; refs counts recent rounds and readers; retired that nothing is
+	// written to it any more. All three belong to Journal.mu.
 	sealable bool
 	refs     int
-	gone     bool
+	retired  bool
 }
 
 // location is where a frame stands.
@@ -148,6 +148,7 @@ func (j *Journal) rotate() error {
 		c.round.decision = c.to
 	}
 	j.sealing = append(j.sealing, j.active)
+	j.active.retire()
 	j.active, j.next = seg, first+uint64(len(carried))
 	if j.o.Closed != nil {
 		j.o.Closed()
@@ -156,8 +157,8 @@ func (j *Journal) rotate() error {
 }
 
 // contents reads a whole segment. It is at most SegmentMaxBytes long, or as long as one batch and what was carried over.
-func (s *segment) contents() ([]byte, error) {
-	b, err := io.ReadAll(io.NewSectionReader(s.f, 0, 1<<62))
+func (s *segment) contents(fsys disk.FS) ([]byte, error) {
+	b, err := disk.ReadFile(fsys, s.path)
 	if err != nil {
 		return nil, fmt.Errorf("journal: reading %s: %w", s.path, err)
 	}

@@ -428,15 +428,8 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("%s was handed on", name)
 			}
 		}
-		if r.metadataTags != nil { // the rest of the metadata is handed on
-			var g, w map[string]json.RawMessage
-			_ = json.Unmarshal(got["metadata"], &g)
-			_ = json.Unmarshal(want["metadata"], &w)
-			if g, w := without(g), without(w, "tags"); !maps.Equal(g, w) {
-				t.Fatalf("metadata: got %v, want %v", g, w)
-			}
-			delete(got, "metadata")
-			delete(want, "metadata")
+		if r.metadataTags != nil {
+			checkMetadata(t, got, want)
 		}
 		if g, w := without(got, ours...), without(want, ours...); !reflect.DeepEqual(g, w) {
 			t.Fatalf("other fields: got %v, want %v", g, w)
@@ -462,6 +455,18 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("sent max %d, usage %v", again.MaxTokens, again.IncludeUsage)
 		}
 	})
+}
+
+// checkMetadata compares what is handed on of metadata that has tags, and takes it out.
+func checkMetadata(t *testing.T, got, want map[string]json.RawMessage) {
+	var g, w map[string]json.RawMessage
+	_ = json.Unmarshal(got["metadata"], &g)
+	_ = json.Unmarshal(want["metadata"], &w)
+	if g, w := without(g), without(w, "tags"); !maps.Equal(g, w) {
+		t.Fatalf("metadata: got %v, want %v", g, w)
+	}
+	delete(got, "metadata")
+	delete(want, "metadata")
 }
 
 // checkAgainst compares what was taken with what encoding/json reads.
