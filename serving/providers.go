@@ -41,8 +41,8 @@ func (r *round) declared(a *catalog.Arm) policy.Filter {
 }
 
 // line puts the providers of each choice in the request's order, behind their equals those that are slower than it prefers,
-// and those that are equal then in the operator's order. To a client that names a model its name is one choice, whatever it stands for; where the router chooses, each model
-// is one. A single arm that is named has no others.
+// and those that are equal then in the operator's order. To a client that names a model its name is one choice, whatever it
+// stands for; where the router chooses, each model is one. A single arm that is named has no others.
 func (r *round) line(c *policy.Case) {
 	p := r.wire.Tradewind.Provider
 	if c.Pinned >= 0 {
@@ -71,15 +71,7 @@ func (r *round) line(c *policy.Case) {
 
 // prioritized reports whether the operator's order of providers counts: a request that says what it goes by has its own.
 func (r *round) prioritized() bool {
-	if r.wire.Strategy() != openai.StrategyNone {
-		return false
-	}
-	for i := range r.router.arms {
-		if r.router.arms[i].Priority > 0 {
-			return true
-		}
-	}
-	return false
+	return r.router.prioritized && r.wire.Strategy() == openai.StrategyNone
 }
 
 // rankAmong is an arm's rank among the providers of its choice: by the request's order, and among equals by the operator's.
