@@ -204,6 +204,7 @@ func (w *writer) candidate(c *policy.Candidate) {
 	w.someBool(`,"sticky":`, c.Sticky)
 	w.someInt(`,"choice":`, int64(c.Choice))
 	w.someInt(`,"turn":`, int64(c.Turn))
+	w.someFloat(`,"weight":`, c.Weight)
 	w.float(`,"quality":`, c.Quality)
 	w.float(`,"quality_err":`, c.QualityErr)
 	w.float(`,"score":`, c.Score)

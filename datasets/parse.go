@@ -195,6 +195,7 @@ func (r *reader) candidate() (c policy.Candidate) {
 	c.Sticky = r.someBool(`,"sticky":`)
 	c.Choice = int(r.someInt(`,"choice":`))
 	c.Turn = int(r.someInt(`,"turn":`))
+	c.Weight = r.someFloat(`,"weight":`)
 	c.Quality = r.float(`,"quality":`)
 	c.QualityErr = r.float(`,"quality_err":`)
 	c.Score = r.float(`,"score":`)

@@ -363,7 +363,7 @@ func (r *round) draw() {
 func (r *round) choose(i int) {
 	d := &r.decision
 	d.Action, d.Propensity, d.Propensities = d.Case.Candidates[i].Arm, r.proposed.P[i], r.proposed.P
-	d.Explored = i != r.proposed.Best
+	d.Explored = r.proposed.Explores(&d.Case, i)
 	eligible := 0
 	for k := range d.Case.Candidates {
 		if d.Case.Candidates[k].Filter == policy.Eligible {

@@ -60,7 +60,7 @@ func directory(arms []catalog.Arm, modes ...catalog.Mode) *Router {
 		if slices.Contains(modes, arms[i].Mode) {
 			r.index[arms[i].ID] = len(r.arms)
 			r.arms, r.place = append(r.arms, arms[i]), append(r.place, i)
-			r.prioritized = r.prioritized || arms[i].Priority > 0
+			r.prioritized, r.weighted = r.prioritized || arms[i].Priority > 0, r.weighted || arms[i].Weight > 0
 		}
 	}
 	return r

@@ -228,6 +228,8 @@ func because(d *datasets.Decision) string {
 	}
 	c := &d.Case
 	switch {
+	case weighed(d):
+		return fmt.Sprintf("its weight among the providers of the model drew it (probability %.4f)", d.Propensity)
 	case c.LatencyFirst && !timed(c):
 		return "no latency is known yet, and it has the highest estimated quality"
 	case c.LatencyFirst:
@@ -244,6 +246,15 @@ func because(d *datasets.Decision) string {
 		return "it gives the most quality for its forecast cost, at a trade-off certified to hold the quality of strategy " + d.Strategy
 	}
 	return "it gives the most quality for its forecast cost"
+}
+
+// weighed reports whether the action was drawn by its weight among others that have one.
+func weighed(d *datasets.Decision) bool {
+	c := d.Case.Candidates
+	i := slices.IndexFunc(c, func(a policy.Candidate) bool { return a.Arm == d.Action })
+	return i >= 0 && c[i].Choice != 0 && c[i].Weight > 0 && slices.ContainsFunc(c, func(a policy.Candidate) bool {
+		return a.Arm != d.Action && a.Choice == c[i].Choice && a.Weight > 0 && a.Filter == policy.Eligible
+	})
 }
 
 // timed reports whether the latency of any model is known that could have been chosen.

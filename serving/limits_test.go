@@ -2,6 +2,7 @@ package serving_test
 
 import (
 	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -294,6 +295,38 @@ func TestPriority(t *testing.T) {
 		if got := w.chat(ask("m", "")).wantOK().header.Get("X-Tradewind-Model"); got != want {
 			t.Errorf("%s answers, want %s", got, want)
 		}
+	}
+}
+
+// TestWeights: the providers of a model get what their weights say, in conversation with nobody, unless the request says what it
+// goes by or one fails; and the log holds the probabilities.
+func TestWeights(t *testing.T) {
+	arms := manyProviders()
+	arms[0].Weight, arms[1].Weight = 1, 3 // one and two of m; three and four have none
+	rng := rand.New(rand.NewPCG(7, 7))
+	w := newWorld(t, setup{arms: arms, options: serving.Options{Uniform: rng.Float64, Settings: serving.Settings{Epsilon: .1}}})
+	for _, tt := range []struct {
+		model, more string
+		one, two    float64
+	}{{"m", "", .25, .75}, {"m", `,"provider":{"sort":"price"}`, 1, 0}, {"m", `,"provider":{"ignore":["two"]}`, 1, 0}} {
+		got := map[catalog.ArmID]float64{}
+		const n = 400
+		for range n {
+			d, _ := w.outcome(w.chat(ask(tt.model, tt.more)).wantOK())
+			checkReplay(t, d)
+			if got[d.Action]++; d.Explored {
+				t.Fatalf("%s explores: %+v", tt.model, d)
+			}
+		}
+		for arm, want := range map[catalog.ArmID]float64{"one/m": tt.one, "two/m": tt.two} {
+			if share := got[arm] / n; math.Abs(share-want) > 4*math.Sqrt(want*(1-want)/n) {
+				t.Errorf("%s%s: %s gets %v, want %v", tt.model, tt.more, arm, share, want)
+			}
+		}
+	}
+	a := w.chat(ask("m", `,"tradewind":{"explain":true}`)).wantOK()
+	if !strings.Contains(a.body, "its weight among the providers of the model drew it") {
+		t.Errorf("the decision does not say so: %s", a.body)
 	}
 }
 

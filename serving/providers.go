@@ -49,14 +49,17 @@ func (r *round) line(c *policy.Case) {
 		return
 	}
 	ordered := p != nil && (len(p.Order) > 0 || p.MaxLatency != (openai.Preferred{}) || p.MinThroughput != (openai.Preferred{}))
-	prioritized := r.prioritized()
-	if !ordered && !prioritized {
+	prioritized, weighted := r.prioritized(), r.weighted()
+	if !ordered && !prioritized && !weighted {
 		return
 	}
 	for i := range c.Candidates {
 		a, arm := &c.Candidates[i], &r.router.arms[i]
 		if a.Turn = 1 + r.rankAmong(arm, prioritized); ordered && r.slow(p, arm) {
 			a.Turn += catalog.PriorityMax + 1
+		}
+		if weighted {
+			a.Weight = arm.Weight
 		}
 		if a.Choice = 1; !r.wire.Target.Auto {
 			continue
@@ -72,6 +75,11 @@ func (r *round) line(c *policy.Case) {
 // prioritized reports whether the operator's order of providers counts: a request that says what it goes by has its own.
 func (r *round) prioritized() bool {
 	return r.router.prioritized && r.wire.Strategy() == openai.StrategyNone
+}
+
+// weighted reports whether the operator's weights count, which is where the request does not say what it goes by.
+func (r *round) weighted() bool {
+	return r.router.weighted && r.wire.Strategy() == openai.StrategyNone
 }
 
 // rankAmong is an arm's rank among the providers of its choice: by the request's order, and among equals by the operator's.

@@ -26,8 +26,8 @@ type Router struct {
 	extractor  *features.Extractor
 	version    string
 	spec       string
-	// prioritized says that the operator orders the providers of some model.
-	prioritized bool
+	// prioritized says that the operator orders the providers of some model, weighted that some have weights.
+	prioritized, weighted bool
 	// at[i] is the artifact's index of arms[i], or -1.
 	at       []int
 	fallback int

@@ -186,10 +186,10 @@ func (c *Case) guard() {
 }
 
 // admitted reports whether the guard lets an arm serve beside the safe one, the fallback. Another provider of it that stands
-// in its place has the same gap to it as itself, which is none.
+// in its place has the same gap to it as itself, which is none. What the operator wants its choice shared out with is as good.
 func (c *Case) admitted(i, safe int) bool {
 	a, fallback := &c.Candidates[i], &c.Candidates[safe]
-	if i == safe {
+	if i == safe || a.Weight > 0 && a.Choice != 0 && a.Choice == fallback.Choice {
 		return true
 	}
 	// The conversion keeps the compiler from fusing the two steps, which would round differently elsewhere.

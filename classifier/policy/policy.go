@@ -111,6 +111,9 @@ type Candidate struct {
 	// at several providers. Of those only the ones of the lowest Turn may be drawn.
 	Choice int `json:"choice,omitempty"`
 	Turn   int `json:"turn,omitempty"`
+	// Weight is how much of what its choice gets this candidate gets, beside the weights of the others; 0 is nothing where any
+	// has one.
+	Weight float64 `json:"weight,omitempty"`
 
 	Quality    float64 `json:"quality"`
 	QualityErr float64 `json:"quality_err"`
@@ -195,7 +198,8 @@ type Case struct {
 // Filtered candidates have 0. The slice is reused between requests.
 type Distribution struct {
 	P []float64
-	// Best is the index with the highest objective, the one that is served when nothing is explored.
+	// Best is the index with the highest objective, the one that is served when nothing is explored. Where its choice is shared out
+	// by weights, it is the one of the choice with the most.
 	Best int
 }
 

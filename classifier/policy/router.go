@@ -23,7 +23,8 @@ func Objective(c *Case, i int) float64 {
 type Router struct{}
 
 // Propose gives the best eligible candidate 1 − ε + ε/K and each of the other K − 1 ε/K. With nothing to explore
-// (Explore off, ε = 0, one arm left, a pin, a session that stays) the best has 1.
+// (Explore off, ε = 0, one arm left, a pin, a session that stays) the best has 1. What the best has beyond ε/K is shared out
+// among the candidates of its choice where these have weights.
 func (Router) Propose(dst *Distribution, c *Case) {
 	k := dst.reset(c)
 	if k == 0 {
@@ -36,7 +37,50 @@ func (Router) Propose(dst *Distribution, c *Case) {
 			dst.P[i] = share
 		}
 	}
-	dst.P[dst.Best] = 1 - epsilon + share
+	if !dst.shareOut(c, 1-epsilon) {
+		dst.P[dst.Best] = 1 - epsilon + share
+	}
+}
+
+// shareOut gives what is the best candidate's to all of its choice, by their weights, and reports whether any has one: to
+// whoever asks they are one, and the operator says how much of it each is to get. A conversation stays where it is.
+func (d *Distribution) shareOut(c *Case, mass float64) bool {
+	best := &c.Candidates[d.Best]
+	if best.Choice == 0 || best.Sticky {
+		return false
+	}
+	total, most := 0.0, d.Best
+	for i := range c.Candidates {
+		if w := c.weight(i, best.Choice); w > 0 {
+			total += w
+			if w > c.weight(most, best.Choice) {
+				most = i
+			}
+		}
+	}
+	if total == 0 {
+		return false
+	}
+	for i := range c.Candidates {
+		// The conversion forbids a fused multiply-add, as in Objective.
+		d.P[i] += float64(mass * (c.weight(i, best.Choice) / total))
+	}
+	d.Best = most
+	return true
+}
+
+// weight is that of a candidate which may be drawn for a choice, else 0.
+func (c *Case) weight(i, choice int) float64 {
+	if a := &c.Candidates[i]; a.Filter == Eligible && a.Choice == choice {
+		return a.Weight
+	}
+	return 0
+}
+
+// Explores reports whether to draw candidate i is to explore: it is neither the best nor drawn in its place for its weight.
+func (d *Distribution) Explores(c *Case, i int) bool {
+	choice := c.Candidates[d.Best].Choice
+	return i != d.Best && !(choice != 0 && c.weight(i, choice) > 0)
 }
 
 // InverseGap is the policy of SquareCB (Foster and Rakhlin 2020, "Beyond UCB"): where the round may explore, an arm

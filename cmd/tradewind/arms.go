@@ -91,7 +91,7 @@ func (f *fleet) setUp(m *modelConfig, arms []catalog.Arm) {
 	own := m.Patience.patience()
 	for i := range arms {
 		a := &arms[i]
-		a.Priority = m.Priority
+		a.Priority, a.Weight = m.Priority, m.Weight
 		f.limit(a.ID, a.ID.Provider()+"/"+m.Name, &m.Limits)
 		if own != (upstream.Patience{}) {
 			f.patience[a.ID] = own

@@ -42,5 +42,8 @@ func (m *modelConfig) validate(provider string) error {
 	if m.Priority < 0 || m.Priority > catalog.PriorityMax {
 		return fmt.Errorf("config: %s: priority is %d, want 1 to %d", where, m.Priority, catalog.PriorityMax)
 	}
+	if !(m.Weight >= 0 && m.Weight <= catalog.WeightMax) {
+		return fmt.Errorf("config: %s: weight is %v, want a number from 0 to %d", where, m.Weight, catalog.WeightMax)
+	}
 	return cmp.Or(m.Limits.validate(where), m.Patience.validate(where), m.Params.validate(where))
 }

@@ -65,13 +65,13 @@ func TestLimitsOfArms(t *testing.T) {
 		t.Errorf("%+v, want %+v", f.limits, want)
 	}
 	for right, wrong := range map[string]string{
-		"limits: {tpm: 1}": "limits: {tpm: -1}", "limits: {tpm: 1, rpm: 1000}": "limits: {rpm: 2000000000}", "priority: 1": "priority: 1001", "priority: 2": "priority: -1",
+		"limits: {tpm: 1}": "limits: {tpm: -1}", "limits: {tpm: 1, rpm: 1000}": "limits: {rpm: 2000000000}", "priority: 1": "priority: 1001", "priority: 2": "priority: -1", "{name: n,": "{name: n, weight: -1,",
 	} {
 		c := &config{Listen: "127.0.0.1:1"}
 		if err := parseConfig(c, []byte(strings.Replace(text, right, wrong, 1)), e.get); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.validate(); err == nil || !strings.Contains(err.Error(), "want 1 to") {
+		if err := c.validate(); err == nil || !strings.Contains(err.Error(), ", want ") {
 			t.Errorf("%s: %v", wrong, err)
 		}
 	}

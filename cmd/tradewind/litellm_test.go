@@ -94,7 +94,7 @@ func TestImportLiteLLM(t *testing.T) {
 	contains(t, "the configuration", stdout, "name: openai\n", "name: azure\n", "base_url: ${AZURE_API_BASE}/openai/v1", "name: openai-2\n",
 		"base_url: https://api.openai.com/v1", "name: localhost-11434", "http://localhost:11434/v1", "llama3:8b", "name: 10.0.0.7-8000", "name: mistral\n",
 		"input_usd_per_mtok: 1.25\n", "cache_read_usd_per_mtok: 0.125\n", "vision: false", "mode: embedding\n", "input_usd_per_mtok: 0.01\n", "context_tokens: 1000", "free: true",
-		"attempts: 3", "timeout_seconds: 120", "limits:\n      rpm: 100\n      tpm: 200000\n", "priority: 2\n", "answer_seconds: 45", "priority: 1\n", "limits:\n    tpm: 5000\n", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
+		"attempts: 3", "timeout_seconds: 120", "limits:\n      rpm: 100\n      tpm: 200000\n", "priority: 2\n", "weight: 3", "answer_seconds: 45", "priority: 1\n", "limits:\n    tpm: 5000\n", "strategy: availability", "month: 100.5", "key: os.environ/LITELLM_MASTER_KEY")
 	f, err := assemble(c, e.get, time.Now(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestImportLiteLLM(t *testing.T) {
 	contains(t, "the configuration", stdout, "name: deployed\n", "name: anthropic-2\n  type: anthropic\n",
 		"name: google-vertex\n  project: p\n  location: eu\n  credentials_file: os.environ/VERTEX_FILE\n", "name: google-vertex-2\n  type: google-vertex\n  project: p\n  location: us-central1\n")
 	for _, left := range []string{
-		"model smart: weight 3: traffic is not shared out by weights", "model smart: rpm 0: it must be 1 to", "model smart: timeout 0: it must be above 0", "model small: what it may be sent and when: openai/gpt-5-mini stands in the list before", "model mistral/*: priority of all models", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
+		"model smart: rpm 0: it must be 1 to", "model smart: timeout 0: it must be above 0", "model small: what it may be sent and when: openai/gpt-5-mini stands in the list before", "model mistral/*: priority of all models", "model second-key: it has no price of its own, and that of openai/gpt-5-mini in the catalog stands in for it",
 		"model based: it has no price of its own, and that of azure/gpt-4o in the catalog", "line 7: api_version", "model bed (vertex_ai/claude-sonnet-5@default): it is another publisher's", "model ear: it is for audio_transcription",
 		`model nobody: nobody knows the provider of "no-such-model"`, "routing_strategy simple-shuffle: availability", "num_retries 5",
 		"model theirs: its provider is asked for chat alone", "fallback ours of index: only models for chat", "fallback bed of smart", "fallbacks of bed", "alias gone: bed", "allowed_fails", "drop_params for what changes the answer", "callbacks", "budget_duration 30d", "database_url", "environment_variables",

@@ -94,8 +94,10 @@ func (i *litellmImport) sending(m *litellmModel) yaml.MapSlice {
 	} else if t != nil {
 		i.leave("model %s: timeout %v: it must be above 0 and at most %d seconds", m.Name, *t, patienceMax)
 	}
-	if p.Weight != nil {
-		i.leave("model %s: weight %v: traffic is not shared out by weights; the strategy chooses, order says who is asked first, and rpm and tpm bound what each gets", m.Name, *p.Weight)
+	if w := p.Weight; w != nil && *w >= 0 && *w <= catalog.WeightMax {
+		e.set("weight", *w)
+	} else if w != nil {
+		i.leave("model %s: weight %v: it must be a number from 0 to %d", m.Name, *w, catalog.WeightMax)
 	}
 	return e.MapSlice
 }

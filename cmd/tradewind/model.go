@@ -34,6 +34,7 @@ type modelConfig struct {
 	Params          paramsConfig         `yaml:",inline"`
 	Limits          limitsConfig         `yaml:"limits" doc:"What it may be sent. Once that is used up requests go elsewhere; where nothing else may serve them they are refused, with retry-after."`
 	Priority        int                  `yaml:"priority" doc:"Its place among the providers of one model, or among the models of one alias where that is named: 1 is asked first, and who has none last. A request that says what it goes by (provider.order, a sort or a strategy) has its own order."`
+	Weight          float64              `yaml:"weight" doc:"How much of what the providers of one model get it is to get, beside the weights of the others, or of the models of one alias where that is named; without one it gets nothing while another has one and can serve. A conversation stays where it is, and a request that says what it goes by is not shared out."`
 	Efforts         []effort             `yaml:"efforts" doc:"Reasoning efforts with each of which it is a further model to choose, named as model#effort: none, minimal, low, medium, high, xhigh. A request that names another effort is not sent there."`
 }
 

@@ -119,6 +119,8 @@ type Arm struct {
 	DropParams bool   `json:",omitempty"`
 	// Priority is the operator's order of the providers of one model: 1 to PriorityMax, the lowest first; 0, which is none, last.
 	Priority int `json:",omitempty"`
+	// Weight is how much of what the providers of one model get this one is to get, beside the weights of the others: 0 to WeightMax.
+	Weight float64 `json:",omitempty"`
 
 	Prices Prices
 	// Simulated marks an arm whose answers are made up by this program.
@@ -132,6 +134,9 @@ type Arm struct {
 
 // PriorityMax is the highest number, and so the last place, that a Priority may name.
 const PriorityMax = 1000
+
+// WeightMax is the largest Weight.
+const WeightMax = 1_000_000
 
 // Model is the provider's own name of the LLM, which an effort is no part of.
 func (a *Arm) Model() string {
