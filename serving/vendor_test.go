@@ -184,6 +184,14 @@ func TestDeadline(t *testing.T) {
 		if _, o := w.outcome(a); o.Cost == 0 || o.CostStatus != datasets.CostEstimated || o.Error != "timeout" {
 			t.Errorf("outcome %+v", o)
 		}
+		// In the middle of a stream there is no status left to say it with.
+		w.vendor.play(func(int, *upstream.Request) (*script, error) {
+			return &script{events: []string{delta("3"), delta("9")}, stallAt: 2}, nil
+		})
+		a = w.chat(ask("auto", `,"stream":true`), "X-Tradewind-Timeout-Ms", "1500").wantOK()
+		if events := a.events(); a.text() != "3" || dig(t, events[len(events)-2], "error.code") != "timeout" || events[len(events)-1] != "[DONE]" {
+			t.Errorf("events %q", events)
+		}
 	})
 }
 

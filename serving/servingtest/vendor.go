@@ -181,9 +181,13 @@ type stream struct {
 	left    int
 	said    int
 	ending  int
+	ended   bool
 }
 
 func (s *stream) Next() (upstream.Event, error) {
+	if s.ended { // as of a provider's: who has said that this is all is not waited for
+		return upstream.Event{}, io.EOF
+	}
 	pause := s.pause
 	if s.mood == silent {
 		pause = time.Hour
@@ -216,10 +220,8 @@ func (s *stream) next() (string, error) {
 		return "", &upstream.Error{Class: upstream.BadAnswer, Message: "an empty answer"}
 	case s.mood == cut && s.said > 0:
 		return "", &upstream.Error{Class: upstream.Cut, Message: "it broke off"}
-	case !s.stream && s.ending > 0:
-		return "", io.EOF
 	case !s.stream:
-		s.ending, s.said = 1, 1
+		s.said = 1
 		s.all()
 		return `{"id":"c","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"` + s.piece(0) +
 			`"},"finish_reason":"stop"}],` + usage, nil
@@ -234,11 +236,9 @@ func (s *stream) next() (string, error) {
 		return head + `{"index":0,"delta":{},"finish_reason":"stop"}]}`, nil
 	case 2:
 		return head + `],` + usage, nil
-	case 3:
-		s.all()
-		return "[DONE]", nil
 	}
-	return "", io.EOF
+	s.all()
+	return "[DONE]", nil
 }
 
 func (s *stream) piece(i int) string { return fmt.Sprintf("%d:%d;", s.call.number, i) }
@@ -247,7 +247,7 @@ func (s *stream) piece(i int) string { return fmt.Sprintf("%d:%d;", s.call.numbe
 func (s *stream) all() {
 	s.vendors.mu.Lock()
 	defer s.vendors.mu.Unlock()
-	s.call.all = true
+	s.call.all, s.ended = true, true
 }
 
 // Close implements upstream.Stream. The call ends with its context.

@@ -209,7 +209,7 @@ func (a *Answer) explain(err error) *Error {
 	case cause == errStalled:
 		return &Error{Class: TimedOut, Message: "the provider did not answer in time", Err: err}
 	case cause == errDeadline:
-		return &Error{Class: TimedOut, Message: "the request's deadline passed", Err: err}
+		return &Error{Class: TimedOut, Message: "the request's deadline passed", Err: errors.Join(errDeadline, err)}
 	}
 	var e *Error
 	if errors.As(err, &e) {
@@ -309,6 +309,10 @@ func (e *Error) Wire() *openai.Error {
 		out = openai.NewError(openai.UpstreamFailed, "the provider refused the gateway's credentials")
 	case ModelGone:
 		out = openai.NewError(openai.UpstreamFailed, "the provider does not know the model")
+	case TimedOut:
+		if out = openai.NewError(openai.UpstreamFailed, "%s", e.Message); errors.Is(e.Err, errDeadline) { // it is the client's own, or ours
+			out = openai.NewError(openai.Timeout, "%s", e.Message)
+		}
 	default:
 		out = openai.NewError(openai.UpstreamFailed, "%s", e.Message)
 	}
