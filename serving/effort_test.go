@@ -13,8 +13,8 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 )
 
-// TestEfforts (pain 34: mnfst/llm-gateway#1661, #2117): a model with an effort is an arm of its own, asked under the model's name with that effort. What a request
-// says itself is honoured: it goes to the plain arm, or to that of its own effort.
+// TestEfforts (pain 34: mnfst/llm-gateway#1661, #2117): a model with an effort is an arm of its own, asked
+// under the model's name with that effort. What a request says itself is honoured: it goes to the plain arm, or to that of its own effort.
 func TestEfforts(t *testing.T) {
 	arms := peers(2)
 	arms[0].Capabilities |= catalog.Reasoning

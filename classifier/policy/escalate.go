@@ -39,8 +39,7 @@ func Escalate(n int, asked []int, lambda float64, arm func(i int) (score, costUS
 
 // Escalate is the candidate of the case to ask next, of those that may be asked; see the function Escalate. Beside the
 // eligible arms those are that the guard held back, for it vouches for a first answer and that was wrong, and those that
-// the request's order put behind the first. An arm of which
-// nothing was measured is not compared with one of which something was.
+// an order put behind the first. An arm of which nothing was measured is not compared with one of which something was.
 func (c *Case) Escalate(asked []int, lambda float64, may func(i int) bool) int {
 	return Escalate(len(c.Candidates), asked, lambda, func(i int) (float64, float64, bool) {
 		a := &c.Candidates[i]

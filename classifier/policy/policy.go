@@ -131,7 +131,8 @@ type Candidate struct {
 	Priced       bool    `json:"priced"`
 
 	// LatencyMS is the predicted p50 and LatencyP90MS the p90 (first token for streams, whole answer otherwise); 0 is
-	// unknown. Where tokens per second are asked for, LatencyMS is of a whole answer, of one length for all. Availability is the live success rate in [0,1].
+	// unknown. Where tokens per second are asked for, LatencyMS is of a whole answer, of one length for all. Availability is
+	// the live success rate in [0,1].
 	LatencyMS    float64 `json:"latency_ms,omitempty"`
 	LatencyP90MS float64 `json:"latency_p90_ms,omitempty"`
 	Availability float64 `json:"availability"`
