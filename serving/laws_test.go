@@ -78,49 +78,62 @@ func TestStricterRequestsAdmitNobody(t *testing.T) {
 		w.chat(ask(string(arms[i%3].ID), ""), bearer(keyA)...).wantOK()
 	}
 	refused := map[policy.Filter]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		loose := anyDemand(t, arms)
-		strict := loose.stricter(t, arms)
-		text, _ := json.Marshal(l.world.Sample(int64(trainingRows + rapid.IntRange(0, 99).Draw(t, "prompt"))).Text)
-		strategy := rapid.SampledFrom([]string{"cost", "balanced", "quality", "latency", "availability"}).Draw(t, "strategy")
-		filters := func(key string, d demand) (of map[catalog.ArmID]policy.Filter, restored bool) {
-			body, _ := json.Marshal(d)
-			a := w.do("POST", "/v1/route", fmt.Sprintf(`{"model":"auto:%s","messages":[{"role":"user","content":%s}],"tradewind":%s}`, strategy, text, body), bearer(key)...)
-			of = map[catalog.ArmID]policy.Filter{}
-			var e struct {
-				serving.Explanation
-				Error struct {
-					Tradewind struct{ Filtered []serving.Candidate }
-				}
-			}
-			if err := json.Unmarshal([]byte(a.body), &e); err != nil {
-				t.Fatal(err)
-			}
-			for _, c := range append(e.Candidates, e.Error.Tradewind.Filtered...) {
-				of[c.Model] = c.Filter
-			}
-			if len(of) != len(arms) {
-				t.Fatalf("%d arms in %s", len(of), a.body)
-			}
-			return of, e.Reason == "floor_reference"
-		}
-		for _, pair := range []struct {
-			of, than string
-			d        demand
-		}{{keyA, keyA, strict}, {keyB, keyB, strict}, {keyB, keyA, loose}} {
-			was, _ := filters(pair.than, loose)
-			is, restored := filters(pair.of, pair.d)
-			for id, f := range was {
-				refused[f]++
-				if f != policy.Eligible && f != policy.Guarded && is[id] == policy.Eligible && !restored {
-					t.Fatalf("%s was refused by %s under %+v, and %+v admits it", id, f, loose, pair.d)
-				}
-			}
-		}
-	})
-	for _, f := range []policy.Filter{policy.MaxCost, policy.MaxLatency, policy.QualityFloor, policy.Denied, policy.NotAllowed} {
+	for f, bound := range map[policy.Filter]func(*demand){ // each clause is surely in some: what is drawn alone may leave one out
+		policy.MaxCost:      func(d *demand) { d.MaxCost = 0.001 },
+		policy.MaxLatency:   func(d *demand) { d.MaxLatency = 1 },
+		policy.QualityFloor: func(d *demand) { d.Floor = 0.6 },
+		policy.Denied:       func(d *demand) { d.Deny = append(d.Deny, arms[1].ID) },
+		policy.NotAllowed:   func(d *demand) { d.Allow = []catalog.ArmID{arms[2].ID} },
+	} {
+		rapid.Check(t, func(t *rapid.T) {
+			loose := anyDemand(t, arms)
+			bound(&loose)
+			stricterAdmitsNobody(t, w, l, loose, refused)
+		})
 		if refused[f] == 0 {
 			t.Errorf("nobody was refused by %s: %v", f, refused)
+		}
+	}
+}
+
+// stricterAdmitsNobody holds a loose demand against a stricter one, and against both under a key that has its own.
+func stricterAdmitsNobody(t *rapid.T, w *world, l learned, loose demand, refused map[policy.Filter]int) {
+	arms := l.world.Arms()
+	strict := loose.stricter(t, arms)
+	text, _ := json.Marshal(l.world.Sample(int64(trainingRows + rapid.IntRange(0, 99).Draw(t, "prompt"))).Text)
+	strategy := rapid.SampledFrom([]string{"cost", "balanced", "quality", "latency", "availability"}).Draw(t, "strategy")
+	filters := func(key string, d demand) (of map[catalog.ArmID]policy.Filter, restored bool) {
+		body, _ := json.Marshal(d)
+		a := w.do("POST", "/v1/route", fmt.Sprintf(`{"model":"auto:%s","messages":[{"role":"user","content":%s}],"tradewind":%s}`, strategy, text, body), bearer(key)...)
+		of = map[catalog.ArmID]policy.Filter{}
+		var e struct {
+			serving.Explanation
+			Error struct {
+				Tradewind struct{ Filtered []serving.Candidate }
+			}
+		}
+		if err := json.Unmarshal([]byte(a.body), &e); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range append(e.Candidates, e.Error.Tradewind.Filtered...) {
+			of[c.Model] = c.Filter
+		}
+		if len(of) != len(arms) {
+			t.Fatalf("%d arms in %s", len(of), a.body)
+		}
+		return of, e.Reason == "floor_reference"
+	}
+	for _, pair := range []struct {
+		of, than string
+		d        demand
+	}{{keyA, keyA, strict}, {keyB, keyB, strict}, {keyB, keyA, loose}} {
+		was, _ := filters(pair.than, loose)
+		is, restored := filters(pair.of, pair.d)
+		for id, f := range was {
+			refused[f]++
+			if f != policy.Eligible && f != policy.Guarded && is[id] == policy.Eligible && !restored {
+				t.Fatalf("%s was refused by %s under %+v, and %+v admits it", id, f, loose, pair.d)
+			}
 		}
 	}
 }
