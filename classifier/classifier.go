@@ -49,14 +49,17 @@ func Open(dir string) (*Classifier, error) {
 	return c, nil
 }
 
-// Default opens the router that the program carries. Its arms are tiers.
-func Default() (*Classifier, error) {
+// Default is the router that the program carries. Its arms are tiers.
+func Default() (*Classifier, error) { return standard() }
+
+// standard is opened once: every configuration that is loaded has the same.
+var standard = sync.OnceValues(func() (*Classifier, error) {
 	a, err := models.Default()
 	if err != nil {
 		return nil, fmt.Errorf("classifier: %w", err)
 	}
 	return FromArtifact(a)
-}
+})
 
 // FromArtifact is Open for an artifact that was read and verified already.
 func FromArtifact(a *models.Artifact) (*Classifier, error) {

@@ -379,7 +379,8 @@ func TestConcurrentRounds(t *testing.T) {
 				}
 				a := w.chat(ask("auto", more+`,"tradewind":{"tags":{"who":"`+tag+`"},"explain":true}`), "X-Request-Id", tag)
 				d, o := w.outcome(a)
-				if a.header.Get("X-Request-Id") != tag || d.RequestID != tag || d.Tags["who"] != tag || o.Served != d.Action || !strings.Contains(a.body, `"request_id":"`+tag+`"`) {
+				served := a.header.Get("X-Tradewind-Model") // another than the action where a busy machine made an arm look slow
+				if a.header.Get("X-Request-Id") != tag || d.RequestID != tag || d.Tags["who"] != tag || string(o.Served) != served || !strings.Contains(a.body, `"request_id":"`+tag+`"`) {
 					t.Errorf("%s: %v %+v", tag, a.header, d)
 				}
 			}
