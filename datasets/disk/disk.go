@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,13 +95,25 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// A lock that is held is asked for every lockPause until lockPatience is over. The lock of a process that was killed while it started
+// another is held until that one has come from fork(2) to exec(2): its successor may be here first.
+const (
+	lockPatience = 2 * time.Second
+	lockPause    = 10 * time.Millisecond
+)
+
 // Lock is flock(2); the file holds the process's number, for people and for InUseError.
 func (OS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for until := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(until); {
+		time.Sleep(lockPause)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		text := make([]byte, 32)
 		n, _ := f.ReadAt(text, 0)
 		_ = f.Close()
