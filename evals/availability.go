@@ -44,7 +44,7 @@ type AttemptsRow struct {
 }
 
 // clientFaults are the classes of failures that speak against the request.
-var clientFaults = [...]string{"bad_request", "context_length", "content_policy"}
+var clientFaults = [...]string{"bad_request", "context_length", "content_policy", "unsayable"}
 
 // MeasureAvailability reads the rounds of a log.
 func MeasureAvailability(ctx context.Context, l *datasets.Log) (*Availability, error) {
@@ -66,18 +66,21 @@ func MeasureAvailability(ctx context.Context, l *datasets.Log) (*Availability, e
 }
 
 func (a *Availability) count(o *datasets.Outcome, arms map[catalog.ArmID]*AttemptsRow, providers map[string]*AttemptsRow) {
-	last := ""
+	last, ended := "", 0
 	for i := range o.Attempts {
 		at := &o.Attempts[i]
 		last = at.ErrorClass
-		if at.Outcome == "cancelled" || slices.Contains(clientFaults[:], at.ErrorClass) {
+		if at.Outcome == "cancelled" { // outrun by a call beside it: it did not fail
+			continue
+		}
+		if ended++; slices.Contains(clientFaults[:], at.ErrorClass) {
 			continue
 		}
 		rowFor(arms, at.Arm, string(at.Arm)).add(at)
 		rowFor(providers, at.Arm.Provider(), at.Arm.Provider()).add(at)
 	}
 	switch {
-	case o.Status == datasets.Completed && len(o.Attempts) == 1:
+	case o.Status == datasets.Completed && ended == 1:
 		a.First++
 	case o.Status == datasets.Completed:
 		a.Rescued++

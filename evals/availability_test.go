@@ -30,6 +30,8 @@ func TestAvailability(t *testing.T) {
 		{datasets.Completed, []datasets.Attempt{attempt("a/x", "server"), attempt("b/y", "")}},
 		{datasets.Failed, []datasets.Attempt{attempt("a/x", "timeout"), attempt("a/z", "server")}},
 		{datasets.Failed, []datasets.Attempt{attempt("a/x", "bad_request")}},
+		{datasets.Completed, []datasets.Attempt{gone, attempt("a/x", "")}}, // outrun by the call beside it, which is no failure
+		{datasets.Failed, []datasets.Attempt{attempt("a/x", "unsayable")}},
 		{datasets.ClientGone, []datasets.Attempt{gone}},
 		{datasets.Unknown, nil},
 	}
@@ -57,20 +59,20 @@ func TestAvailability(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.First != 2 || a.Rescued != 1 || a.Failed != 1 || a.Censored != 3 || a.Answered.Value != 0.75 || a.Alone.Value != 0.5 {
+	if a.First != 3 || a.Rescued != 1 || a.Failed != 1 || a.Censored != 4 || a.Answered.Value != 0.8 || a.Alone.Value != 0.6 {
 		t.Errorf("got %+v", a)
 	}
-	if len(a.Arms) != 3 || a.Arms[0].Name != "a/x" || a.Arms[0].Attempts != 4 || a.Arms[0].OK != 2 || a.Arms[0].Failures["timeout"] != 1 {
+	if len(a.Arms) != 3 || a.Arms[0].Name != "a/x" || a.Arms[0].Attempts != 5 || a.Arms[0].OK != 3 || a.Arms[0].Failures["timeout"] != 1 {
 		t.Errorf("arms %+v", a.Arms)
 	}
-	if len(a.Providers) != 2 || a.Providers[0].Name != "a" || a.Providers[0].Attempts != 5 || a.Providers[1].OK != 1 {
+	if len(a.Providers) != 2 || a.Providers[0].Name != "a" || a.Providers[0].Attempts != 6 || a.Providers[1].OK != 1 {
 		t.Errorf("providers %+v", a.Providers)
 	}
 	var b strings.Builder
 	if err := a.WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"75.000 % of 4 requests were answered", "short of the goal", "Without a second attempt it would be 50.000 %", "1 server, 1 timeout"} {
+	for _, want := range []string{"80.000 % of 5 requests were answered", "short of the goal", "Without a second attempt it would be 60.000 %", "1 server, 1 timeout"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, &b)
 		}
