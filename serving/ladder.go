@@ -49,6 +49,7 @@ type held struct {
 	from   *upstream.Answer
 	events replay
 	usage  catalog.Usage
+	heard  *heard
 	own    catalog.Nanodollars
 	final  openai.Final
 }
@@ -100,6 +101,9 @@ func (r *round) climb(a *upstream.Answer) error {
 // take reads an answer to its end and books it.
 func (r *round) take(a *upstream.Answer) (*held, error) {
 	defer func() { _ = a.Close() }()
+	if r.heard != nil {
+		r.heard = &heard{}
+	}
 	h, meter, size, usage := &held{arm: a.Served(), from: a}, contentMeter{}, 0, openai.Usage{}
 	seen := func() int {
 		if r.wire.Stream {
@@ -133,7 +137,7 @@ func (r *round) take(a *upstream.Answer) (*held, error) {
 		}
 	}
 	h.final = r.charge(a, usage, seen())
-	h.usage, h.own = r.outcome.Usage, r.outcome.Attempts[len(r.outcome.Attempts)-1].Cost
+	h.usage, h.heard, h.own = r.outcome.Usage, r.heard, r.outcome.Attempts[len(r.outcome.Attempts)-1].Cost
 	return h, nil
 }
 
@@ -269,7 +273,7 @@ func (r *round) exhausted(h *held, broken error) error {
 // serveHeld sends what was held back. What the client is told it cost is the whole ladder.
 func (r *round) serveHeld(h *held) error {
 	o := &r.outcome
-	o.Served, o.Usage = h.arm.ID, h.usage
+	o.Served, o.Usage, r.heard = h.arm.ID, h.usage, h.heard
 	h.final.Cost.Router, h.final.Cost.Total = o.Cost-h.own, o.Cost
 	r.complete(&h.final)
 	r.finish()

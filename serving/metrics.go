@@ -48,7 +48,7 @@ func ended(all []datasets.Attempt) (n int) {
 }
 
 func tokensOf(c catalog.Usage) telemetry.Tokens {
-	return telemetry.Tokens{Input: c.Input + c.AudioInput + c.ImageInput, Output: c.OutputTokens(), CacheRead: c.CacheRead, CacheWrite: c.CacheWrite + c.CacheWrite1h, Reasoning: c.Reasoning}
+	return telemetry.Tokens{Input: c.Input + c.AudioInput + c.ImageInput, Output: c.Output + c.AudioOutput, CacheRead: c.CacheRead, CacheWrite: c.CacheWrite + c.CacheWrite1h, Reasoning: c.Reasoning}
 }
 
 // tenant is who is charged, as metrics may name them.

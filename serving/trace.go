@@ -19,7 +19,7 @@ import (
 // says of its answer. The client's trace is continued and ends here: a vendor is sent neither its ids nor ours, because they
 // tell strangers which requests belong together.
 
-// heard is what a vendor said of its answer. It is nil where nobody wants to know.
+// heard is what a vendor said of its answer, or of the last of several. It is nil where nobody wants to know.
 type heard struct {
 	id     string
 	finish []string
@@ -150,7 +150,7 @@ func (r *round) called() []telemetry.Call {
 		switch {
 		case a.Outcome == telemetry.Cancelled:
 			calls[i].Failed = telemetry.Cancelled
-		case a.ErrorClass == string(upstream.Server) && a.HTTPStatus != 0:
+		case a.ErrorClass != "" && a.HTTPStatus >= 400:
 			calls[i].Failed = strconv.Itoa(a.HTTPStatus)
 		}
 		if a.Arm == o.Served {

@@ -67,8 +67,8 @@ func (a *Arm) of(t Tenant) *spent {
 	return a.spent.of(t)
 }
 
-// Attempted counts an attempt; outcome is the attempt's ("completed", "timeout", …). A first token time of zero means
-// that no content arrived.
+// Attempted counts an attempt; outcome is the log's ("ok", "failed", "cancelled"). A first token time of zero means that none
+// arrived, or that nobody could see when it did because the answer was not streamed.
 func (a *Arm) Attempted(outcome string, took, firstToken time.Duration) {
 	a.attempts.of(outcome).Inc()
 	a.duration.Observe(took.Seconds())
@@ -86,10 +86,17 @@ func (a *Arm) Drawn(reason, strategy, routerVersion string, quality float64) {
 	a.quality.Observe(quality)
 }
 
-// Tokens is what one call used. Reasoning tokens are part of the output and are counted beside it.
+// Tokens is what one call used, by the kind that it is charged as, as in the log. The kinds do not overlap, so that their sum
+// counts no token twice.
 type Tokens struct {
 	Input, Output, CacheRead, CacheWrite, Reasoning int64
 }
+
+// In are all tokens that went in, Out all that came out: OpenTelemetry's conventions count the kinds as parts of these.
+func (t *Tokens) In() int64 { return t.Input + t.CacheRead + t.CacheWrite }
+
+// Out is described at In.
+func (t *Tokens) Out() int64 { return t.Output + t.Reasoning }
 
 // Used counts tokens.
 func (a *Arm) Used(t Tokens, by Tenant) {

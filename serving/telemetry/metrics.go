@@ -97,7 +97,7 @@ func (m *Metrics) registerRequests() {
 	m.inFlight = m.gauges("requests_in_flight", "Requests being answered.", "surface")
 	m.upstream = m.counters("upstream_requests_total", "Attempts at an arm.", "provider", "model", "outcome")
 	m.upstreamS = m.histograms("upstream_duration_seconds", "Whole attempts.", requestBuckets, "provider", "model")
-	m.ttft = m.histograms("time_to_first_token_seconds", "From dispatch to the first content.", requestBuckets, "provider", "model")
+	m.ttft = m.histograms("time_to_first_token_seconds", "From dispatch to the first content of a stream.", requestBuckets, "provider", "model")
 	m.perToken = m.histograms("time_per_output_token_seconds", "Pace of streams after the first content.", tokenBuckets, "provider", "model")
 	answers := m.counters("answers_total", "Requests that reached a provider, by how they were answered.", "how")
 	for how := range m.answers {
@@ -107,7 +107,7 @@ func (m *Metrics) registerRequests() {
 	m.retries = m.failures("retries_total", "Attempts made again at the same arm.")
 	m.switches = m.counters("key_switches_total", "Calls that went on with another key of the same provider.", "provider", "error_class")
 	m.hedges = m.counters("hedges_total", "Second calls beside one that was slow to begin, by whether they answered.", "provider", "result")
-	m.tokens = m.counters("tokens_total", "Tokens, as providers counted them.", m.names("provider", "model", "kind")...)
+	m.tokens = m.counters("tokens_total", "Tokens by the kind that they are charged as, which do not overlap; estimated where the provider did not tell.", m.names("provider", "model", "kind")...)
 	m.cost = m.counters("cost_usd_total", "Settled cost in US dollars.", m.names("provider", "model", "status")...)
 	m.unpriced = m.counters("unpriced_requests_total", "Requests served by an arm without a price.", "provider", "model")
 	estimated := m.counters("usage_estimated_total", "Usages that the provider did not tell, by why.", "provider", "cause")

@@ -23,16 +23,17 @@ type Tracing struct {
 	operation, request, firstToken, perToken metric.Float64Histogram
 }
 
-// TracingOptions are where spans and metrics go, and what removes secrets from what a vendor said of its answer.
+// TracingOptions are where spans and metrics go, and what removes secrets from what clients and vendors have written.
 type TracingOptions struct {
 	Traces  trace.TracerProvider
 	Metrics metric.MeterProvider
 	Redact  func(string) string
 }
 
-// Bounds of what a client or a vendor may put on a span.
+// Bounds of what a client or a vendor may put on a span, and of what is searched for secrets before it is cut to that.
 const (
 	attributeBytesMax = 256
+	searchedBytesMax  = 4 * attributeBytesMax
 	listMax           = 8
 )
 
@@ -130,7 +131,7 @@ func (t *Tracing) Tell(e *Exchange) {
 	asked := t.asked(e)
 	name := operation(e.Surface)
 	if e.Asked != nil {
-		name += " " + clip(e.Asked.Model)
+		name += " " + t.clean(e.Asked.Model)
 	}
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(e.Began), trace.WithAttributes(asked...))
 	if span.IsRecording() {
@@ -154,7 +155,7 @@ func (t *Tracing) asked(e *Exchange) []attribute.KeyValue {
 	if a == nil {
 		return all
 	}
-	all = append(all, attribute.String(attrRequestModel, clip(a.Model)))
+	all = append(all, attribute.String(attrRequestModel, t.clean(a.Model)))
 	if a.Temperature != nil {
 		all = append(all, attribute.Float64(attrTemperature, *a.Temperature))
 	}
@@ -168,14 +169,14 @@ func (t *Tracing) asked(e *Exchange) []attribute.KeyValue {
 		all = append(all, attribute.Int64(attrSeed, *a.Seed))
 	}
 	if len(a.Stop) > 0 {
-		all = append(all, attribute.StringSlice(attrStop, clipAll(a.Stop)))
+		all = append(all, attribute.StringSlice(attrStop, t.cleanAll(a.Stop)))
 	}
 	return all
 }
 
 // describe says what became of the request.
 func (t *Tracing) describe(span trace.Span, e *Exchange) {
-	span.SetAttributes(attribute.String(attrAddress, clip(e.Address)))
+	span.SetAttributes(attribute.String(attrAddress, t.clean(e.Address)))
 	if c := e.answer(); c != nil {
 		span.SetAttributes(attribute.String(attrProvider, providerName(c.Provider)))
 		span.SetAttributes(t.answered(c)...)
@@ -221,18 +222,14 @@ func (t *Tracing) answered(c *Call) []attribute.KeyValue {
 	a := c.Answer
 	all := []attribute.KeyValue{
 		attribute.String(attrResponseModel, c.Provider+"/"+c.Model),
-		attribute.Int64(attrInput, a.Input), attribute.Int64(attrOutput, a.Output),
+		attribute.Int64(attrInput, a.In()), attribute.Int64(attrOutput, a.Out()),
 		attribute.Int64(attrCacheRead, a.CacheRead), attribute.Int64(attrCacheWrite, a.CacheWrite), attribute.Int64(attrReasoning, a.Reasoning),
 	}
 	if a.ID != "" {
 		all = append(all, attribute.String(attrResponseID, t.clean(a.ID)))
 	}
 	if len(a.Finish) > 0 {
-		reasons := clipAll(a.Finish)
-		for i := range reasons {
-			reasons[i] = t.clean(reasons[i])
-		}
-		all = append(all, attribute.StringSlice(attrFinish, reasons))
+		all = append(all, attribute.StringSlice(attrFinish, t.cleanAll(a.Finish)))
 	}
 	return all
 }
@@ -298,8 +295,8 @@ func (t *Tracing) count(ctx context.Context, e *Exchange) {
 		c := &e.Attempts[i]
 		t.operation.Record(ctx, c.Took.Seconds(), with(of(c, c.Failed)...))
 		if a := c.Answer; a != nil && a.Told {
-			t.tokens.Record(ctx, a.Input, with(append(of(c, ""), attribute.String(attrTokenType, tokenInput))...))
-			t.tokens.Record(ctx, a.Output, with(append(of(c, ""), attribute.String(attrTokenType, tokenOutput))...))
+			t.tokens.Record(ctx, a.In(), with(append(of(c, ""), attribute.String(attrTokenType, tokenInput))...))
+			t.tokens.Record(ctx, a.Out(), with(append(of(c, ""), attribute.String(attrTokenType, tokenOutput))...))
 		}
 	}
 	c := e.answer()
@@ -308,29 +305,24 @@ func (t *Tracing) count(ctx context.Context, e *Exchange) {
 		return
 	}
 	t.firstToken.Record(ctx, c.Began.Add(c.FirstContent).Sub(e.Began).Seconds(), with(of(c, "")...))
-	if n := c.Answer.Output; c.Answer.Told && n > 1 {
+	if n := c.Answer.Out(); c.Answer.Told && n > 1 {
 		t.perToken.Record(ctx, (c.Took-c.FirstContent).Seconds()/float64(n-1), with(of(c, "")...))
 	}
 }
 
-// clean is what a vendor said, without secrets.
+// clean copies what may stand on a span of a text: without secrets, which clients too put where they do not belong.
 func (t *Tracing) clean(s string) string {
-	if t.o.Redact != nil {
+	if s = s[:min(len(s), searchedBytesMax)]; t.o.Redact != nil {
 		s = t.o.Redact(s)
 	}
-	return clip(s)
-}
-
-// clip copies what may stand on a span of a text.
-func clip(s string) string {
 	s = s[:min(len(s), attributeBytesMax)]
 	return strings.Clone(strings.ToValidUTF8(s, ""))
 }
 
-func clipAll(all []string) []string {
+func (t *Tracing) cleanAll(all []string) []string {
 	out := make([]string, min(len(all), listMax))
 	for i := range out {
-		out[i] = clip(all[i])
+		out[i] = t.clean(all[i])
 	}
 	return out
 }
