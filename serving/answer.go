@@ -339,7 +339,11 @@ func (r *round) attempts(all []upstream.Attempt, served catalog.ArmID) {
 		if a.Err != nil && !last {
 			r.countFailure(a, all[i+1].Arm)
 		}
-		r.live.meters[a.Arm].Attempted(out.Outcome, a.Total, a.FirstContent)
+		first := a.FirstContent
+		if !r.wire.Stream { // it is the time of the whole
+			first = 0
+		}
+		r.live.meters[a.Arm].Attempted(out.Outcome, a.Total, first)
 		o.Attempts = append(o.Attempts, out)
 	}
 }

@@ -65,6 +65,7 @@ func (r *round) propose() error {
 	r.g.o.Policy.Propose(&r.proposed, c)
 	r.decided += r.since()
 	if r.proposed.Best < 0 {
+		r.nobody = true
 		return r.noCandidate()
 	}
 	return nil
@@ -356,7 +357,6 @@ func (r *round) draw() {
 		r.g.dial.add(policy.Lambdas(dialDecade), r.turned)
 	}
 	r.standIns(i)
-	r.countDraw(i)
 }
 
 // choose writes candidate i into the decision as the action, with its propensity and the reason.

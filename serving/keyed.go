@@ -45,8 +45,7 @@ func (r *round) claimKey() (answered bool, err error) {
 	case err != nil:
 		return false, keyError(err)
 	case answer != nil:
-		r.answerAgain(answer)
-		return true, nil
+		return true, r.answerAgain(answer)
 	}
 	r.outlive(store, claim)
 	return false, nil
@@ -106,8 +105,9 @@ func (r *round) keepAnswer() {
 	}
 }
 
-// answerAgain gives the client what the first request was answered. Its headers name the first decision.
-func (r *round) answerAgain(a *idempotency.Answer) {
+// answerAgain gives the client what the first request was answered. Its headers name the first decision, and an error is one
+// again, for those who count.
+func (r *round) answerAgain(a *idempotency.Answer) (err error) {
 	r.head()
 	h := r.w.Header()
 	for name, values := range a.Header {
@@ -116,14 +116,18 @@ func (r *round) answerAgain(a *idempotency.Answer) {
 	h.Set("X-Tradewind-Idempotent-Replay", "true")
 	if a.Status >= http.StatusBadRequest { // it was charged, and every retry would be told the same
 		h.Set("X-Should-Retry", "false")
+		if c := openai.Code(h.Get("X-Tradewind-Error")); c.Known() {
+			err = openai.NewError(c, "the first request under this idempotency key was answered so")
+		}
 	}
 	r.wrote, r.status = true, a.Status
 	r.w.WriteHeader(a.Status)
 	if r.wire.Stream {
 		newOutlet(r.w).send(a.Body)
-		return
+		return err
 	}
 	_, _ = r.w.Write(a.Body) // it will be there for the next retry too
+	return err
 }
 
 // keyError is the wire's error of a key that cannot be taken.

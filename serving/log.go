@@ -53,6 +53,7 @@ func (r *round) journalDecision() error {
 			reference = int64(n)
 		}
 		r.g.o.Metrics.Decided(r.decided, reference)
+		r.countDraw()
 		return nil
 	}
 	e := openai.NewError(openai.StoreUnavailable, "the decision cannot be written; nothing was sent and nothing spent")

@@ -59,16 +59,23 @@ func (r *round) tenant() telemetry.Tenant {
 	return telemetry.Tenant{Org: r.principal.Org, Team: r.principal.Team}
 }
 
-// countDraw counts the decision, what was filtered, and by how much the best estimate lies above that of the action.
-func (r *round) countDraw(action int) {
+// countFiltered counts the candidates that were filtered, of decisions and of requests that were refused for it.
+func (r *round) countFiltered() {
+	for i := range r.decision.Case.Candidates {
+		if f := r.decision.Case.Candidates[i].Filter; f != policy.Eligible {
+			r.g.o.Metrics.Filtered(string(f), 1)
+		}
+	}
+}
+
+// countDraw counts the decision, once it is in the journal, and by how much the best estimate lies above that of the action.
+func (r *round) countDraw() {
 	m, d := r.g.o.Metrics, &r.decision
-	chosen := &d.Case.Candidates[action]
+	r.countFiltered()
+	chosen := r.candidate(d.Action)
 	best := chosen.Quality
 	for k := range d.Case.Candidates {
-		c := &d.Case.Candidates[k]
-		if c.Filter != policy.Eligible {
-			m.Filtered(string(c.Filter), 1)
-		} else {
+		if c := &d.Case.Candidates[k]; c.Filter == policy.Eligible {
 			best = max(best, c.Quality)
 		}
 	}

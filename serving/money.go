@@ -244,7 +244,6 @@ func (r *round) moneyError(err error) error {
 // budgetError completes the refusal of a request for a budget's sake.
 func (r *round) budgetError(e *openai.Error, reason string, short *ledger.InsufficientError) error {
 	e.Status, e.Reason, e.Extra = cmp.Or(r.live.BudgetStatus, e.Status), reason, budgetExtra(short)
-	r.g.o.Metrics.BudgetRejected(reason)
 	return e
 }
 

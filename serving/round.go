@@ -75,6 +75,8 @@ type round struct {
 	turned   []float64
 	plan     []*catalog.Arm
 	features []byte
+	// nobody says that no candidate was left.
+	nobody bool
 	// demands are what the operator asks of the request, aim is the model that it is for: the request's own, or, where pinned is
 	// set, a rule's.
 	demands rules.Demands
@@ -108,7 +110,7 @@ type round struct {
 	guessed bool
 	// heard is what the vendor said of its answer, nil without tracing.
 	heard *heard
-	// waited is the time spent waiting for vendors, which is not our overhead.
+	// waited is the time spent waiting for vendors, and for the client's body, which is not our overhead.
 	waited  time.Duration
 	outcome datasets.Outcome
 	keyed   *keyed // nil without an idempotency key
@@ -177,10 +179,16 @@ func (r *round) end() {
 	} else {
 		r.settle(0) // no vendor has heard of it
 	}
+	if r.nobody {
+		r.countFiltered()
+	}
 	code := ""
 	if r.err != nil {
 		e := r.g.hush(r.err)
 		code = codeLabel(e.Code)
+		if e.Code == openai.InsufficientQuota && e.Reason != "" { // not a vendor's word
+			r.g.o.Metrics.BudgetRejected(e.Reason)
+		}
 		if e.Code == openai.InternalError {
 			r.g.o.Log.Error("request failed", "round", r.id, "error", r.err)
 		}
@@ -326,7 +334,9 @@ func (g *Gateway) overloaded(err error) error {
 // decode reads the body to its end and takes from it what routing needs.
 func (r *round) decode() error {
 	r.body.Grow(int(min(max(r.req.ContentLength, 0), bodyKeepMax)) + bytes.MinRead)
+	waiting := r.g.o.Now()
 	err := r.g.readBody(&r.body, r.req, r.place.Body(r.req.Body), r.g.o.BodyMax)
+	r.waited += r.g.o.Now().Sub(waiting)
 	if err != nil {
 		return err
 	}
