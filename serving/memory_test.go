@@ -13,6 +13,9 @@ import (
 // TestDecodersKeepToTheirMemory is P22: whatever a body of a megabyte is made of, what is kept of it is no more than four times its length
 // and a megabyte.
 func TestDecodersKeepToTheirMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one after the other: nothing for the race detector")
+	}
 	const size = 1 << 20
 	fill := func(head, piece, tail string) []byte {
 		n := (size - len(head) - len(tail)) / len(piece)

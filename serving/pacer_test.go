@@ -64,6 +64,9 @@ const slack, rarely = 0.02, 0.05
 
 // TestPaceOfRequests: windows of requests keep to what they may cost on average, and use it.
 func TestPaceOfRequests(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one after the other: nothing for the race detector")
+	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	dear := free(rng)
 	for _, share := range []float64{0.7, 0.4, 0.15} {
@@ -91,6 +94,9 @@ func TestPaceOfRequests(t *testing.T) {
 
 // TestPaceOfDays: days keep to their money, with a night and a noon, and days that are busier than the one before by half.
 func TestPaceOfDays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one after the other: nothing for the race detector")
+	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	dear := free(rng)
 	const days, perDay = 250, 400

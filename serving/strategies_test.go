@@ -101,6 +101,9 @@ const worldRows = 2000
 // for: cost the cheapest, quality the best, latency the fastest, availability the one that fails least, and balanced the one
 // with the highest reward at its own price of a dollar.
 func TestEveryStrategyIsBestAtItsOwn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one after the other: nothing for the race detector")
+	}
 	l := must(trainedOn(worldRows))(t)
 	of := map[string]lived{}
 	for _, s := range []string{"cost", "quality", "latency", "availability", "balanced"} {
