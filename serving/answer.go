@@ -102,13 +102,17 @@ func (r *round) writeWhole(arm *catalog.Arm, event *upstream.Event, final openai
 	r.answerHead(arm, r.outcome.Attempts)
 	r.set("X-Tradewind-Cost-Usd", costText(final.Cost))
 	r.wrote = true
+	taking := r.g.o.Now()
 	_, _ = r.w.Write(body) // the answer is paid for; whether the client took it changes nothing
+	r.waited += r.g.o.Now().Sub(taking)
 	return nil
 }
 
 // next waits for the vendor's next event; the wait is not our overhead.
-func (r *round) next(s source) (upstream.Event, error) {
-	waiting := r.g.o.Now()
+func (r *round) next(s source) (upstream.Event, error) { return r.nextSince(r.g.o.Now(), s) }
+
+// nextSince is next for those who have been waiting already.
+func (r *round) nextSince(waiting time.Time, s source) (upstream.Event, error) {
 	event, err := s.Next()
 	r.waited += r.g.o.Now().Sub(waiting)
 	if r.heard != nil && err == nil {
@@ -134,11 +138,12 @@ func (r *round) relayStream(a *upstream.Answer) error {
 	defer to.keepAlive(r.live.KeepAlive)()
 	var event upstream.Event // one for all of them: the writer's interface takes it to the heap
 	for {
+		waiting := r.g.o.Now() // for a client that takes its time, then for the vendor
 		if !(plain && a.Buffered()) && !to.flush() {
 			return r.broke(a, context.Canceled, seen.usage, seen.tokens())
 		}
 		var err error
-		if event, err = r.next(events); err != nil {
+		if event, err = r.nextSince(waiting, events); err != nil {
 			return r.endStream(a, w, err, &seen, to)
 		}
 		seen.add(&event)
@@ -159,7 +164,9 @@ func (r *round) endStream(a *upstream.Answer, w writer, err error, seen *content
 		failure = r.g.hush(err)
 	}
 	if !r.gone() {
+		taking := r.g.o.Now()
 		to.send(w.AppendEnd(nil, final, failure))
+		r.waited += r.g.o.Now().Sub(taking)
 	}
 	if err == nil && r.gates != nil {
 		r.judgeAfter(a.Served())

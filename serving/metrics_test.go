@@ -138,7 +138,21 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return b.Reader.Read(p)
 }
 
-// TestOverheadIsOurOwn: the wait for a client's body is the client's.
+// slowTaker is a client that takes its time, on a clock, for a whole answer or for every piece of a stream.
+type slowTaker struct {
+	*httptest.ResponseRecorder
+	now          *time.Time
+	whole, piece time.Duration
+}
+
+func (s slowTaker) Write(b []byte) (int, error) {
+	*s.now = s.now.Add(s.whole)
+	return s.ResponseRecorder.Write(b)
+}
+
+func (s slowTaker) Flush() { *s.now = s.now.Add(s.piece) }
+
+// TestOverheadIsOurOwn: the waits for a client's body, and until it has taken a stream, are the client's.
 func TestOverheadIsOurOwn(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	w := newWorld(t, setup{now: func() time.Time { return now }})
@@ -150,5 +164,13 @@ func TestOverheadIsOurOwn(t *testing.T) {
 	if o.OverheadMS != 0 || o.LatencyMS < 2000 {
 		t.Errorf("overhead %v of %v ms", o.OverheadMS, o.LatencyMS)
 	}
-	w.wantCounted("a body that dawdles", `overhead_seconds_sum{surface="chat"}`, "0")
+	for _, to := range []slowTaker{{whole: time.Second}, {piece: time.Second}} {
+		to.ResponseRecorder, to.now = httptest.NewRecorder(), &now
+		more := map[bool]string{true: `,"stream":true`}[to.piece > 0]
+		w.handler.ServeHTTP(to, httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(ask("auto", more))))
+		if _, o = w.outcome(&answer{w, to.Code, to.Header(), to.Body.String()}); o.OverheadMS != 0 {
+			t.Errorf("%s: overhead %v of %v ms", more, o.OverheadMS, o.LatencyMS)
+		}
+	}
+	w.wantCounted("clients that take their time", `overhead_seconds_sum{surface="chat"}`, "0")
 }

@@ -110,7 +110,8 @@ type round struct {
 	guessed bool
 	// heard is what the vendor said of its answer, nil without tracing.
 	heard *heard
-	// waited is the time spent waiting for vendors, and for the client's body, which is not our overhead.
+	// waited is the time spent waiting for vendors, and for the client to send its body and to take a stream, which is not our
+	// overhead.
 	waited  time.Duration
 	outcome datasets.Outcome
 	keyed   *keyed // nil without an idempotency key

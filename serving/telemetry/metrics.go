@@ -93,7 +93,7 @@ func newMetrics(reg *prometheus.Registry, tenants bool) *Metrics {
 func (m *Metrics) registerRequests() {
 	m.requests = m.counters("requests_total", "Requests answered.", m.names("surface", "status_class", "code", "strategy")...)
 	m.duration = m.histograms("request_duration_seconds", "Whole requests, as the client saw them.", requestBuckets, "surface", "stream")
-	m.overhead = m.histograms("overhead_seconds", "Our own part of a request, without upstream.", overheadBuckets, "surface")
+	m.overhead = m.histograms("overhead_seconds", "Our own part of a request, without the waits for providers and for the client.", overheadBuckets, "surface")
 	m.inFlight = m.gauges("requests_in_flight", "Requests being answered.", "surface")
 	m.upstream = m.counters("upstream_requests_total", "Attempts at an arm.", "provider", "model", "outcome")
 	m.upstreamS = m.histograms("upstream_duration_seconds", "Whole attempts.", requestBuckets, "provider", "model")
