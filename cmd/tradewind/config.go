@@ -131,8 +131,8 @@ func (c *config) readOn() map[string]bool {
 }
 
 type capacityConfig struct {
-	Requests int `yaml:"requests" doc:"The requests that are answered at once; 4096 by default. One organization alone may have nine tenths."`
-	BodyMiB  int `yaml:"body_mib" doc:"All of their bodies, in MiB; 256 by default, at least 64."`
+	Requests int `yaml:"requests" nonzero:"" doc:"The requests that are answered at once; 4096 by default. One organization alone may have nine tenths."`
+	BodyMiB  int `yaml:"body_mib" nonzero:"" doc:"All of their bodies, in MiB; 256 by default, at least 64."`
 }
 
 // options are those of the package that keeps the bounds.
@@ -158,9 +158,9 @@ func (c capacityConfig) validate() error {
 }
 
 type idempotencyConfig struct {
-	Hours      float64 `yaml:"hours" doc:"How long a key is remembered; 24 by default, and at least."`
-	Keys       int     `yaml:"keys" doc:"The most keys that are remembered; 200,000 by default. Beyond it, whoever has most of them loses the oldest."`
-	AnswersMiB int     `yaml:"answers_mib" doc:"All answers that are kept, in MiB; 256 by default, and the disk takes about twice that. Beyond it, whoever has most loses the oldest answer."`
+	Hours      float64 `yaml:"hours" nonzero:"" doc:"How long a key is remembered; 24 by default, and at least."`
+	Keys       int     `yaml:"keys" nonzero:"" doc:"The most keys that are remembered; 200,000 by default. Beyond it, whoever has most of them loses the oldest."`
+	AnswersMiB int     `yaml:"answers_mib" nonzero:"" doc:"All answers that are kept, in MiB; 256 by default, and the disk takes about twice that. Beyond it, whoever has most loses the oldest answer."`
 }
 
 // Limits of what may be remembered.
@@ -203,8 +203,8 @@ type routingConfig struct {
 	Target   governance.TargetConfig `yaml:"target" doc:"Of everybody's requests together; keys, teams and organizations may have targets of their own."`
 	Epsilon  *float64                `yaml:"epsilon" doc:"The share of traffic that explores, 0 to 1."`
 	Traffic  string                  `yaml:"traffic" enum:"known,shifting,auto" doc:"known: prompts like those that the router was trained on. shifting: tasks that nobody trained on may come. auto: known, and shifting while the prompts that come are unlike those of training."`
-	Attempts int                     `yaml:"attempts" doc:"The most attempts at one request, 1 to 3."`
-	Timeout  float64                 `yaml:"timeout_seconds" doc:"The longest that one request may take, all attempts together."`
+	Attempts int                     `yaml:"attempts" nonzero:"" doc:"The most attempts at one request, 1 to 3."`
+	Timeout  float64                 `yaml:"timeout_seconds" nonzero:"" doc:"The longest that one request may take, all attempts together."`
 	Patience patienceConfig          `yaml:",inline"`
 	OnPolicy bool                    `yaml:"failover_on_policy" doc:"Whether another model may be asked what one refused for its content."`
 }
@@ -245,7 +245,14 @@ func (s *streamsConfig) validate() error {
 
 type journalConfig struct {
 	Sync         string `yaml:"sync" enum:"write,always" doc:"write: a killed process loses nothing. always: nor does a power loss."`
-	SegmentBytes int64  `yaml:"segment_bytes" doc:"The size beyond which a segment is sealed."`
+	SegmentBytes int64  `yaml:"segment_bytes" nonzero:"" doc:"The size beyond which a segment is sealed."`
+}
+
+func (j *journalConfig) validate() error {
+	if j.SegmentBytes < 0 {
+		return fmt.Errorf("config: journal.segment_bytes is %d, want more than 0", j.SegmentBytes)
+	}
+	return nil
 }
 
 // shutdownConfig is what happens between SIGTERM and the end.
@@ -342,7 +349,7 @@ func (c *config) validate() error {
 	if d := c.Log.RetentionDays; d < 0 || d > datasets.RetentionDaysMax {
 		return fmt.Errorf("config: log.retention_days is %d, want 0 (keep all) to %d", d, datasets.RetentionDaysMax)
 	}
-	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Streams.validate(), c.Routing.Patience.validate("routing"), c.Idempotency.validate()); err != nil {
+	if err := cmp.Or(c.Shutdown.validate(), c.Capacity.validate(), c.Streams.validate(), c.Routing.Patience.validate("routing"), c.Idempotency.validate(), c.Journal.validate()); err != nil {
 		return err
 	}
 	seen := map[string]bool{}

@@ -119,11 +119,11 @@ func TestConfigBad(t *testing.T) {
 		text, want string
 	}{
 		"unknown key":        {"listen: 127.0.0.1:0\nkeys:\n  - key: " + key + "\n    budgets: {day: 1}\n", `line 4: unknown key "budgets"; did you mean budget_usd?`},
-		"wrong type":         {"keys:\n  - key: " + key + "\n    budget_usd: {day: much}\n", "line 3, column "},
-		"key in a wrong way": {"keys: " + key + "\n", "line 1, column 7"},
+		"wrong type":         {"keys:\n  - key: " + key + "\n    budget_usd: {day: much}\n", "line 3: day: a number is wanted"},
+		"key in a wrong way": {"keys: " + key + "\n", "line 1: keys: a list is wanted"},
 		"key twice":          {"keys:\n  - key: " + key + "\n    key: " + key + "\n", "line 3, column 5"},
 		"syntax":             {"keys:\n  - key: " + key + "\n  foo: \"" + key + "\n", "line 3, column 8"},
-		"expiry":             {"keys:\n  - key: " + key + "\n    expires_at: tomorrow\n", "a time must be written as 2026-12-31"},
+		"expiry":             {"keys:\n  - key: " + key + "\n    expires_at: tomorrow\n", "line 3: expires_at: a time is wanted, such as 2026-12-31"},
 		"second document":    {"routing: {strategy: cost}\n---\nkeys:\n  - key: " + key + "\n", "a second document begins"},
 		"missing variable":   {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: ${LAB_KEY}\n    models: [m]\n", "line 4: the variable LAB_KEY is not set"},
 		"no brace":           {"listen: ${PORT\n", "line 1: a ${ has no closing brace"},
@@ -132,7 +132,6 @@ func TestConfigBad(t *testing.T) {
 		"strategy of a key":  {"keys:\n  - {key: " + key + ", strategy: best}\n", `line 2: strategy "best" is none of`},
 		"traffic":            {"routing: {traffic: calm}\n", `line 1: traffic "calm" is none of known, shifting, auto`},
 		"epsilon":            {"routing: {epsilon: 1.5}\n", "between 0 and 1"},
-		"no number":          {"routing: {epsilon: .nan}\n", "between 0 and 1"},
 		"attempts":           {"routing: {attempts: 4}\n", "1 to 3"},
 		"timeout":            {"routing: {timeout_seconds: -1}\n", "at most 3600"},
 		"keep alive":         {"streams: {keep_alive_seconds: .5}\n", "0 (never) or 1 to 3600"},
@@ -143,7 +142,7 @@ func TestConfigBad(t *testing.T) {
 		"catalog":            {"catalog: /no/such\n", "catalog: open /no/such"},
 		"model twice":        {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [m, m]}\n", `"lab/m": is there twice`},
 		"price of 0":         {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, input_usd_per_mtok: 1, output_usd_per_mtok: 0}]}\n", "price of 0"},
-		"price in words":     {"providers:\n  - name: lab\n    models: [{name: m, input_usd_per_mtok: cheap}]\n", `line 3: catalog: "cheap" is not a decimal number`},
+		"price in words":     {"providers:\n  - name: lab\n    models: [{name: m, input_usd_per_mtok: cheap}]\n", `line 3: input_usd_per_mtok: catalog: "cheap" is not a decimal number`},
 		"sync":               {"journal: {sync: maybe}\n", `line 1: sync "maybe" is none of write, always`},
 		"retention":          {"log: {retention_days: -1}\n", "log.retention_days is -1, want 0 (keep all) to 36525"},
 		"sessions":           {"sessions: {idle_seconds: 90000}\n", "config: sessions: idle_seconds 90000 and max 0, want 0 (the default) to 86400"},
@@ -161,24 +160,46 @@ func TestConfigBad(t *testing.T) {
 		"short key":          {"keys:\n  - {name: ann, key: sk-short}\n", `"ann"`},
 		"not there":          {"", "no such file"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			file := "missing.yaml"
-			if c.text != "" {
-				file = write(t, "tradewind.yaml", c.text)
-			}
-			_, artifact := shared(t)
-			stdout, stderr, code := command(t, nil, "", "serve", "--config", file, "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--artifact", artifact)
-			if code != 1 {
-				t.Errorf("exit code %d, want 1", code)
-			}
-			contains(t, "the error", stderr, c.want)
-			if c.text == "" {
-				return
-			}
-			if strings.Contains(stdout+stderr, "CANARY") || strings.Contains(stderr, "sk-short") {
-				t.Errorf("a key is shown: %s%s", stdout, stderr)
-			}
-		})
+		t.Run(name, func(t *testing.T) { refused(t, c.text, c.want, key) })
+	}
+}
+
+// Values that no key may have, by their line.
+func TestConfigBadValues(t *testing.T) {
+	const key = "sk-tw-CANARY-0123456789abcdef"
+	for name, c := range map[string]struct {
+		text, want string
+	}{
+		"no number":        {"routing: {epsilon: .nan}\n", "line 1: epsilon: a number is wanted"},
+		"half a whole":     {"log:\n  retention_days: 1.5\n", "line 2: retention_days: a whole number is wanted"},
+		"nothing a minute": {"keys:\n  - {key: " + key + ", rpm: 0}\n", "line 2: rpm is 0: leave it out, or name more"},
+		"rate":             {"keys: [{key: " + key + ", tpm: -1}]\n", "tpm is -1, want more than 0"},
+		"floor":            {"keys: [{key: " + key + ", quality_floor: 2}]\n", "quality_floor is 2, want 0 to 1"},
+		"hedge":            {"keys: [{key: " + key + ", hedge: {max_share: 2}}]\n", "hedge.max_share is 2, want more than 0 and at most 1"},
+		"cap of a policy":  {"policies:\n  p:\n    max_latency_ms: -5\n", "line 3: policies.p.max_latency_ms: -5 is no limit"},
+		"segments":         {"journal: {segment_bytes: -1}\n", "journal.segment_bytes is -1"},
+		"truth":            {"\ndebug_headers: maybe\n", "line 2: debug_headers: true or false is wanted"},
+		"list":             {"providers:\n  name: " + key + "\n", "line 2: providers: a list is wanted"},
+		"all at once":      {"listen: []\nrouting: {attempts: two, strategy: cheapest}\nkeys: [{rpm: [1]}]\n", "line 1: listen: one value is wanted\n  line 2: attempts: a whole number is wanted\n  line 2: strategy \"cheapest\" is none of cost, latency, balanced, availability, quality\n  line 3: rpm: a whole number is wanted"},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, c.text, c.want, key) })
+	}
+}
+
+// refused serves a file that must not be served; "" is one that is not there. What stands in it is secret.
+func refused(t *testing.T, text, want, secret string) {
+	file := "missing.yaml"
+	if text != "" {
+		file = write(t, "tradewind.yaml", text)
+	}
+	_, artifact := shared(t)
+	stdout, stderr, code := command(t, nil, "", "serve", "--config", file, "--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--artifact", artifact)
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	contains(t, "the error", stderr, want)
+	if strings.Contains(stdout+stderr, secret) || strings.Contains(stderr, "sk-short") {
+		t.Errorf("a key is shown: %s%s", stdout, stderr)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding"
 	"errors"
 	"fmt"
 	"reflect"
@@ -56,7 +55,7 @@ func parseConfig(c *config, text []byte, getenv func(string) string) error {
 	}
 	r := configReader{getenv: getenv}
 	r.values(body)
-	r.check(body, reflect.TypeFor[config]())
+	r.check(body, reflect.TypeFor[config](), "")
 	c.files, c.source, c.substituted = append(c.files, r.files...), body, r.secrets
 	if len(r.problems) > 0 {
 		return r.problems
@@ -85,6 +84,7 @@ func survive(err *error) {
 // parseYAML reads the one document of a file; nil where it is empty.
 func parseYAML(text []byte) (body ast.Node, err error) {
 	defer survive(&err)
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin a file with it
 	if nesting(text) > nestingMax {
 		return nil, fmt.Errorf("it is nested deeper than %d levels", nestingMax)
 	}
@@ -146,9 +146,9 @@ func parseTime(t *time.Time, text []byte) error {
 // parseBool reads a truth that may have come from a variable, and so be text.
 func parseBool(b *bool, text []byte) error {
 	switch strings.Trim(string(bytes.TrimSpace(text)), `"'`) {
-	case "true":
+	case "true", "True", "TRUE":
 		*b = true
-	case "false":
+	case "false", "False", "FALSE":
 		*b = false
 	default:
 		return errors.New("true or false is wanted")
@@ -262,52 +262,58 @@ func (r *configReader) secret(name, value string) {
 	}
 }
 
-// check looks for keys that nobody reads, and for values that cannot be read, below n.
-func (r *configReader) check(n ast.Node, t reflect.Type) {
+// check looks for keys that nobody reads, and for values that cannot be read, below n, which stands under a name.
+func (r *configReader) check(n ast.Node, t reflect.Type, name string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	switch n := n.(type) {
 	case *ast.AnchorNode:
-		r.check(n.Value, t)
+		r.check(n.Value, t, name)
+		return
 	case *ast.TagNode:
 		r.problem(n, "tags such as %.40s are not read", n.Start.Value)
+		return
+	}
+	if why := misfit(n, t); why != "" {
+		if name != "" {
+			why = name + ": " + why
+		}
+		r.problem(n, "%s", why)
+		return
+	}
+	switch n := n.(type) {
 	case *ast.MappingNode:
 		for _, v := range n.Values {
-			r.checkPair(v, t)
+			r.checkPair(v, t, name)
 		}
 	case *ast.MappingValueNode:
-		r.checkPair(n, t)
+		r.checkPair(n, t, name)
 	case *ast.SequenceNode:
 		if t.Kind() == reflect.Slice {
 			for _, v := range n.Values {
-				r.check(v, t.Elem())
-			}
-		}
-	case ast.ScalarNode:
-		if u, ok := reflect.New(t).Interface().(encoding.TextUnmarshaler); ok && t != reflect.TypeFor[time.Time]() {
-			if err := u.UnmarshalText([]byte(fmt.Sprint(n.GetValue()))); err != nil {
-				r.problem(n, "%v", err)
+				r.check(v, t.Elem(), name)
 			}
 		}
 	}
 }
 
-func (r *configReader) checkPair(v *ast.MappingValueNode, t reflect.Type) {
+func (r *configReader) checkPair(v *ast.MappingValueNode, t reflect.Type, under string) {
 	if v.Key.Type() == ast.MergeKeyType {
-		r.check(v.Value, t)
+		r.check(v.Value, t, under)
 		return
 	}
+	name := v.Key.GetToken().Value
 	switch t.Kind() {
 	case reflect.Map:
-		r.check(v.Value, t.Elem())
+		r.check(v.Value, t.Elem(), name)
 	case reflect.Struct:
 		fields := configFields(t)
-		name := v.Key.GetToken().Value
 		for _, f := range fields {
 			if f.name == name {
-				r.check(v.Value, f.typ)
+				r.check(v.Value, f.typ, name)
 				r.checkEnum(v.Value, &f)
+				r.checkZero(v.Value, &f)
 				return
 			}
 		}
@@ -327,6 +333,15 @@ func (r *configReader) checkEnum(n ast.Node, f *configField) {
 	}
 	if values := strings.Split(f.enum, ","); !slices.Contains(values, value.Value) {
 		r.problem(n, "%s %.80q is none of %s", f.name, value.Value, strings.Join(values, ", "))
+	}
+}
+
+// checkZero refuses 0 where it would be read as if the key were not there: whoever limits something to nothing must not set it free.
+func (r *configReader) checkZero(n ast.Node, f *configField) {
+	if n, ok := n.(ast.ScalarNode); ok && f.nonzero {
+		if v, isNumber := finite(fmt.Sprint(n.GetValue())); isNumber && v == 0 {
+			r.problem(n, "%s is 0: leave it out, or name more", f.name)
+		}
 	}
 }
 
@@ -352,6 +367,7 @@ type configField struct {
 	name      string
 	typ       reflect.Type
 	doc, enum string
+	nonzero   bool
 }
 
 // configFields lists the keys of a struct; those of an inlined one are its own.
@@ -363,7 +379,8 @@ func configFields(t reflect.Type) (fields []configField) {
 		case option == "inline":
 			fields = append(fields, configFields(f.Type)...)
 		case name != "" && name != "-":
-			fields = append(fields, configField{name, f.Type, f.Tag.Get("doc"), f.Tag.Get("enum")})
+			_, nonzero := f.Tag.Lookup("nonzero")
+			fields = append(fields, configField{name, f.Type, f.Tag.Get("doc"), f.Tag.Get("enum"), nonzero})
 		}
 	}
 	return fields

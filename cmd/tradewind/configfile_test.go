@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -77,12 +79,73 @@ keys:
 		"\nlisten: os.environ/A":        "line 2: the variable A is not set",
 		"listen: env.A":                 "line 1: the variable A is not set",
 		"listen: file:/no/such/file":    "line 1: open /no/such/file: no such file or directory",
-		"keys: [{explore: \"${KEY}\"}]": "true or false is wanted",
-		"keys: [{rpm: \"${KEY}\"}]":     "line 1, column",
+		"keys: [{explore: \"${KEY}\"}]": "line 1: explore: true or false is wanted",
+		"keys: [{rpm: \"${KEY}\"}]":     "line 1: rpm: a whole number is wanted",
 	} {
 		if err := parseConfig(&config{}, []byte(text), e.get); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), e["KEY"]) {
 			t.Errorf("%q: %v, want %q and no key", text, err, want)
 		}
+	}
+}
+
+// Values are read however YAML writes them, and a file may begin as some editors begin it.
+func TestSpellings(t *testing.T) {
+	const text = "\ufeffdebug_headers: True\nmetrics: {public: FALSE}\nsessions: {max: 1e3, idle_seconds: \"60\"}\ncapacity: {requests: 1_000}\nrouting:\n"
+	c := &config{}
+	if err := parseConfig(c, []byte(text), env{}.get); err != nil {
+		t.Fatal(err)
+	}
+	if !c.DebugHeaders || c.Metrics.Public || c.Sessions.Max != 1000 || c.Sessions.Idle != 60 || c.Capacity.Requests != 1000 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Whatever key has a value of the wrong kind, the line and the key are told, and no word of Go's.
+func TestWrongKinds(t *testing.T) {
+	wrong := map[reflect.Kind][]string{
+		reflect.Struct: {"5", "[5]", "word"}, reflect.Map: {"5", "[5]", "word"}, reflect.Slice: {"5", "{a: 5}"}, reflect.String: {"[a]", "{a: 5}"},
+		reflect.Bool: {"5", "[true]", "word"}, reflect.Int: {"1.5", ".nan", ".inf", "word", "[5]", "1e30"}, reflect.Float64: {".nan", "-.inf", "word", "{a: 5}", "\"inf\""},
+	}
+	wrong[reflect.Int64] = wrong[reflect.Int]
+	keys := 0
+	var walk func(ty reflect.Type, before, after string)
+	walk = func(ty reflect.Type, before, after string) {
+		for ty.Kind() == reflect.Pointer {
+			ty = ty.Elem()
+		}
+		switch ty.Kind() {
+		case reflect.Slice:
+			walk(ty.Elem(), before+"[", "]"+after)
+		case reflect.Map:
+			walk(ty.Elem(), before+"{some: ", "}"+after)
+		case reflect.Struct:
+			for _, f := range configFields(ty) {
+				if f.typ == reflect.TypeFor[nameList]() || f.typ == reflect.TypeFor[supportsConfig]() {
+					continue // they take several kinds
+				}
+				keys++
+				ft := f.typ
+				for ft.Kind() == reflect.Pointer {
+					ft = ft.Elem()
+				}
+				values := wrong[ft.Kind()]
+				if _, price := reflect.New(ft).Interface().(encoding.TextUnmarshaler); price && ft.Kind() == reflect.Int64 {
+					values = wrong[reflect.Float64]
+				}
+				for _, value := range values {
+					text := "\n" + before + "{" + f.name + ": " + value + "}" + after + "\n"
+					err := parseConfig(&config{}, []byte(text), env{}.get)
+					if err == nil || !strings.HasPrefix(err.Error(), "line 2: "+f.name) || strings.Contains(err.Error(), "Go struct") {
+						t.Errorf("%s: %v, want line 2 and %s", text, err, f.name)
+					}
+				}
+				walk(f.typ, before+"{"+f.name+": ", "}"+after)
+			}
+		}
+	}
+	walk(reflect.TypeFor[config](), "", "")
+	if keys < 150 {
+		t.Errorf("%d keys were tried: nobody walks the configuration", keys)
 	}
 }
 
@@ -124,10 +187,7 @@ func TestSchemaAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, _ := strings.Cut(string(readme), "```yaml\n")
-	example, _, _ = strings.Cut(example, "```")
-	for text, good := range map[string]bool{
-		example: true,
+	cases := map[string]bool{
 		"providers: [{name: p, models: [a, {name: b, supports: [tools], tier: large}, {name: c, supports: {vision: false}}]}]\naliases: {x: p/a, y: [p/a, p/b]}\n":                             true,
 		"providers: [{name: p, models: [{name: b, input_usd_per_mtok: 0.25, output_usd_per_mtok: 2, free: false, price_schedule: [{from: 2027-01-01, tiers: [{above_input_tokens: 5}]}]}]}]\n": true,
 		"routing: {epsilon: \"${E:-0.1}\", strategy: \"${S:-cost}\"}\n":                                                                                                       true,
@@ -143,7 +203,22 @@ func TestSchemaAgrees(t *testing.T) {
 		"providers: [{name: p, models: [{nam: b}]}]\n": false,
 		"keys: {name: ann}\n":                          false,
 		"providers: [{name: p, models: [{name: b, price_schedule: [{form: 2027-01-01}]}]}]\n": false,
-	} {
+		"keys: [{rpm: 0}]\n":            false,
+		"keys: [{max_cost_usd: 0.0}]\n": false,
+		"keys: [{quality_floor: 0, budget_usd: {day: 0}, hedge: {max_share: 0.5}}]\n": true,
+		"gates: [{name: g, schema: \"{}\"}]\n":                                        false,
+		"gates: [{name: g, check: no_check}]\n":                                       false,
+		"gate_policies: [{gates: [g], on_error: maybe}]\n":                            false,
+	}
+	examples := strings.Split(string(readme), "```yaml\n")[1:]
+	for _, example := range examples {
+		example, _, _ = strings.Cut(example, "```")
+		cases[example] = true
+	}
+	if len(examples) < 3 {
+		t.Errorf("the README has %d examples", len(examples))
+	}
+	for text, good := range cases {
 		var value any
 		if err := yaml.Unmarshal([]byte(text), &value); err != nil {
 			t.Fatal(err)
@@ -153,7 +228,7 @@ func TestSchemaAgrees(t *testing.T) {
 			t.Fatal(err)
 		}
 		mistake := violates(s, s, value, "")
-		err := parseConfig(&config{}, []byte(text), env{"TEAM_A_KEY": "sk-tw-0123456789abcdef"}.get)
+		err := parseConfig(&config{}, []byte(text), env{"TEAM_A_KEY": "sk-tw-0123456789abcdef", "JUDGE_TOKEN": "judge-0123456789"}.get)
 		if (mistake == "") != good || (err == nil) != good {
 			t.Errorf("good %v, but the schema says %q and the program %v:\n%s", good, mistake, err, text)
 		}
@@ -188,6 +263,11 @@ func violates(root, s map[string]any, v any, at string) string {
 	if pattern, ok := s["pattern"].(string); ok && isText && !regexp.MustCompile(pattern).MatchString(text) {
 		return fmt.Sprintf("%s is not like %s", at, pattern)
 	}
+	if above, ok := s["exclusiveMinimum"].(float64); ok {
+		if v, err := strconv.ParseFloat(fmt.Sprint(v), 64); err != nil || v <= above {
+			return at + " is not above " + fmt.Sprint(above)
+		}
+	}
 	if items, ok := s["items"].(map[string]any); ok {
 		for i, x := range v.([]any) {
 			if m := violates(root, items, x, fmt.Sprintf("%s[%d]", at, i)); m != "" {
@@ -199,7 +279,10 @@ func violates(root, s map[string]any, v any, at string) string {
 	if !ok {
 		return ""
 	}
-	properties, _ := s["properties"].(map[string]any)
+	properties, closed := s["properties"].(map[string]any)
+	if !closed && s["additionalProperties"] == nil {
+		return "" // it may hold anything
+	}
 	for name, x := range object {
 		p, ok := properties[name].(map[string]any)
 		if !ok {

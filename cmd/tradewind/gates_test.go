@@ -94,7 +94,7 @@ func TestGatesConfigBad(t *testing.T) {
 		gates + "gate_policies: [{gates: [a], keys: [nobody]}]\n":     `no key has the name "nobody"`,
 		gates + "gate_policies: [{gates: [a], teams: [nobody]}]\n":    `no key is of team "nobody"`,
 		gates + "gate_policies: [{gates: [a], orgs: [nobody]}]\n":     `no key is of organization "nobody"`,
-		gates + "gate_policies: [{gates: [a], on_error: shrug}]\n":    "neither closed nor open",
+		gates + "gate_policies: [{gates: [a], on_error: shrug}]\n":    "none of closed, open",
 		"gates: [{name: a, webhook: {url: \"ftp://example.com\"}}]\n": "must be http(s)",
 		"gates: [{name: a, command: {path: check}}]\n":                "must be absolute",
 	} {

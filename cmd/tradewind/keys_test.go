@@ -138,7 +138,7 @@ func TestDoctorAsksWithEveryKey(t *testing.T) {
 // What is remembered of idempotency keys is configured within bounds: never for less than the day that clients are promised.
 func TestIdempotencyIsConfigured(t *testing.T) {
 	for text, want := range map[string]string{
-		"{hours: 23}": "idempotency.hours is 23", "{hours: 721}": "idempotency.hours is 721", "{hours: .nan}": "idempotency.hours is NaN",
+		"{hours: 23}": "idempotency.hours is 23", "{hours: 721}": "idempotency.hours is 721", "{hours: .nan}": "hours: a number is wanted",
 		"{keys: 999}": "idempotency.keys is 999", "{keys: -1}": "idempotency.keys is -1", "{keys: 5000001}": "idempotency.keys is 5000001",
 		"{answers_mib: 15}": "idempotency.answers_mib is 15", "{answers_mib: 1048577}": "idempotency.answers_mib is 1048577",
 		"{hours: 24, keys: 1000, answers_mib: 16}": "", "{hours: 720, keys: 5000000, answers_mib: 1048576}": "", "{hour: 24}": "hour",

@@ -10,8 +10,8 @@ import (
 
 // limitsConfig is what a model or a provider may be sent.
 type limitsConfig struct {
-	RPM int `yaml:"rpm" doc:"The most requests a minute, failed attempts included."`
-	TPM int `yaml:"tpm" doc:"The most tokens a minute, of prompts and answers together. A prompt counts when it is sent, its answer when it has come."`
+	RPM int `yaml:"rpm" nonzero:"" doc:"The most requests a minute, failed attempts included."`
+	TPM int `yaml:"tpm" nonzero:"" doc:"The most tokens a minute, of prompts and answers together. A prompt counts when it is sent, its answer when it has come."`
 }
 
 // limitMax bounds a limit: more than anybody serves in a minute.

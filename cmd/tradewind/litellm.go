@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -59,12 +60,27 @@ type litellmConfig struct {
 }
 
 type litellmRouter struct {
-	Fallbacks      []map[string][]string `yaml:"fallbacks"`
-	WindowFallback []map[string][]string `yaml:"context_window_fallbacks"`
-	Retries        *int                  `yaml:"num_retries"`
-	Timeout        *float64              `yaml:"timeout"`
-	Strategy       string                `yaml:"routing_strategy"`
-	Aliases        map[string]string     `yaml:"model_group_alias"`
+	Fallbacks      []map[string][]string   `yaml:"fallbacks"`
+	WindowFallback []map[string][]string   `yaml:"context_window_fallbacks"`
+	Retries        *int                    `yaml:"num_retries"`
+	Timeout        *float64                `yaml:"timeout"`
+	Strategy       string                  `yaml:"routing_strategy"`
+	Aliases        map[string]litellmAlias `yaml:"model_group_alias"`
+}
+
+// litellmAlias is a further name of a model: a plain name, or an object.
+type litellmAlias struct {
+	Model  string `yaml:"model"`
+	Hidden bool   `yaml:"hidden"`
+}
+
+// UnmarshalYAML accepts both.
+func (a *litellmAlias) UnmarshalYAML(unmarshal func(any) error) error {
+	if unmarshal(&a.Model) == nil {
+		return nil
+	}
+	type plain litellmAlias
+	return unmarshal((*plain)(a))
 }
 
 type litellmModel struct {
@@ -75,6 +91,7 @@ type litellmModel struct {
 		APIKey     string       `yaml:"api_key"`
 		DropParams *bool        `yaml:"drop_params"`
 		Vertex     vertexPlace  `yaml:",inline"`
+		AWS        awsPlace     `yaml:",inline"`
 		Price      litellmPrice `yaml:",inline"`
 		RPM        *int         `yaml:"rpm"`
 		TPM        *int         `yaml:"tpm"`
@@ -104,6 +121,14 @@ type vertexPlace struct {
 	Credentials string `yaml:"vertex_credentials"`
 }
 
+// awsPlace is where Amazon Bedrock is called, and for whom.
+type awsPlace struct {
+	Region       string `yaml:"aws_region_name"`
+	AccessKey    string `yaml:"aws_access_key_id"`
+	SecretKey    string `yaml:"aws_secret_access_key"`
+	SessionToken string `yaml:"aws_session_token"`
+}
+
 type litellmPrice struct {
 	In         *float64 `yaml:"input_cost_per_token"`
 	Out        *float64 `yaml:"output_cost_per_token"`
@@ -126,11 +151,14 @@ type litellmImport struct {
 
 type importedProvider struct {
 	name, base, key string
-	// kind is the protocol where the name does not say it, and vertex is empty but for Vertex AI.
+	// vendor is the name without the number of a further key or address.
+	vendor string
+	// kind is the protocol where the name does not say it; vertex is empty but for Vertex AI, and aws but for Bedrock.
 	kind   string
 	vertex vertexPlace
+	aws    awsPlace
 	models yaml.MapSlice // by name, so that one is there once
-	all    bool
+	all    bool          // of the vendor's models, those of the catalog are served as well
 	limits yaml.MapSlice // of all its models together
 	sent   map[string]yaml.MapSlice
 }
@@ -152,7 +180,7 @@ func importLiteLLM(text []byte, known *catalog.Catalog) (out []byte, left []stri
 	var in litellmConfig
 	i := litellmImport{known: known, arms: map[string][]string{}, fallbacks: map[string][]string{}, direct: map[string]bool{}}
 	r := configReader{unknown: func(line int, path string) { i.leave("line %d: %s", line, path) }}
-	r.check(body, reflect.TypeFor[litellmConfig]())
+	r.check(body, reflect.TypeFor[litellmConfig](), "")
 	if len(r.problems) > 0 {
 		return nil, nil, r.problems
 	}
@@ -204,7 +232,7 @@ func (i *litellmImport) model(m *litellmModel) {
 		i.leave("model %s: it is for %s, not chat or embeddings", m.Name, mode)
 		return
 	}
-	if why := i.vertex(m, provider, name); why != "" {
+	if why := cmp.Or(i.vertex(m, provider, name), bedrockWay(m, provider, &name)); why != "" {
 		i.leave("model %s (%s): %s", m.Name, m.Params.Model, why)
 		return
 	}
@@ -215,16 +243,16 @@ func (i *litellmImport) model(m *litellmModel) {
 	}
 	sending := i.sending(m)
 	if name == "*" {
-		p.all = true
-		i.together(m, p, sending)
+		i.everything(m, p, sending)
 		return
 	}
 	if id := catalog.ArmID(p.name + "/" + name); id.Validate() != nil || strings.Contains(name, "*") {
 		i.leave("model %s: %q is no name of one model", m.Name, m.Params.Model)
 		return
 	}
-	if !slices.ContainsFunc(p.models, func(item yaml.MapItem) bool { return item.Key == name }) {
-		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name, i.facts(m, provider, p.name, name), sending)})
+	facts := i.facts(m, provider, p.name, name)
+	if !p.has(name) {
+		p.models = append(p.models, yaml.MapItem{Key: name, Value: i.overrides(m, name, facts, sending)})
 		p.sent[name] = sending
 	} else if len(sending) > 0 && !reflect.DeepEqual(sending, p.sent[name]) {
 		i.leave("model %s: what it may be sent and when: %s/%s stands in the list before, and what is said there holds", m.Name, p.name, name)
@@ -236,9 +264,17 @@ func (i *litellmImport) model(m *litellmModel) {
 	if !slices.Contains(i.arms[m.Name], id) {
 		i.arms[m.Name] = append(i.arms[m.Name], id)
 	}
-	if a, ok := i.known.Lookup(catalog.ArmID(id)); mode == catalog.ModeEmbedding || mode == "" && ok && a.Mode != catalog.ModeChat {
+	if a, ok := i.known.Lookup(catalog.ArmID(id)); ok {
+		facts = a
+	}
+	if mode == catalog.ModeEmbedding || mode == "" && facts != nil && facts.Mode != catalog.ModeChat {
 		i.direct[m.Name] = true
 	}
+}
+
+// has reports whether a model is there.
+func (p *importedProvider) has(name string) bool {
+	return slices.ContainsFunc(p.models, func(item yaml.MapItem) bool { return item.Key == name })
 }
 
 // providerOf is the vendor of a model without a prefix, as the catalog knows it.
@@ -264,7 +300,7 @@ var compatible = map[string]string{
 
 // provider finds or makes the provider of a deployment. Two keys or addresses of one vendor are two providers.
 func (i *litellmImport) provider(theirs string, m *litellmModel) (*importedProvider, string) {
-	base, key, place := m.Params.APIBase, m.Params.APIKey, m.Params.Vertex
+	base, key, place, account := m.Params.APIBase, m.Params.APIKey, m.Params.Vertex, m.Params.AWS
 	name := catalog.ForeignProvider(theirs)
 	suffix, speaks := compatible[theirs]
 	vendor := slices.ContainsFunc(catalog.Providers(), func(v catalog.Provider) bool { return v.Name == name })
@@ -290,14 +326,15 @@ func (i *litellmImport) provider(theirs string, m *litellmModel) (*importedProvi
 	}
 	taken := 0
 	for _, p := range i.providers {
-		if p.base == base && p.key == key && p.vertex == place && (p.name == name || strings.HasPrefix(p.name, name+"-")) {
+		if p.vendor != name {
+			continue
+		}
+		if p.base == base && p.key == key && p.vertex == place && p.aws == account {
 			return p, ""
 		}
-		if p.name == name || strings.HasPrefix(p.name, name+"-") {
-			taken++
-		}
+		taken++
 	}
-	kind := ""
+	kind, vendorName := "", name
 	if taken > 0 {
 		if protocol := (&catalog.Provider{Name: name}).Protocol(); protocol != catalog.ProtocolOpenAI {
 			kind = protocol
@@ -311,7 +348,7 @@ func (i *litellmImport) provider(theirs string, m *litellmModel) (*importedProvi
 			}
 		}
 	}
-	p := &importedProvider{name: name, base: base, key: key, kind: kind, vertex: place, sent: map[string]yaml.MapSlice{}}
+	p := &importedProvider{name: name, vendor: vendorName, base: base, key: key, kind: kind, vertex: place, aws: account, sent: map[string]yaml.MapSlice{}}
 	i.providers = append(i.providers, p)
 	return p, ""
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,75 @@ func TestImportLiteLLMVertexKey(t *testing.T) {
 	}
 }
 
+// The forms that LiteLLM's own documentation shows: capital truths, aliases that are objects, all models of a vendor beside
+// some of which more is said, accounts of Amazon's, and two of Google's houses.
+func TestImportLiteLLMForms(t *testing.T) {
+	const text = `
+model_list:
+  - model_name: "*"
+    litellm_params: {model: "openai/*", api_key: os.environ/OPENAI_API_KEY, rpm: 70}
+  - model_name: gpt-4o
+    litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY, weight: 3, rpm: 50}
+  - model_name: tuned
+    litellm_params: {model: "openai/ft:gpt-4o:ours", api_key: os.environ/OPENAI_API_KEY}
+  - model_name: house/*
+    litellm_params: {model: hosted_vllm/*, api_base: "http://10.0.0.7:8000/v1"}
+  - model_name: mine/*
+    litellm_params: {model: mistral/*, api_key: sk-mistral-0123}
+  - model_name: vertex
+    litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_project: p, vertex_location: eu, vertex_credentials: os.environ/VERTEX_FILE}
+  - model_name: gemini
+    litellm_params: {model: gemini/gemini-2.5-flash, api_key: os.environ/GEMINI_API_KEY}
+  - model_name: nova
+    litellm_params: {model: bedrock/converse/us.amazon.nova-pro-v1:0, aws_region_name: us-west-2, aws_access_key_id: os.environ/AWS_A, aws_secret_access_key: os.environ/AWS_B}
+  - model_name: nova
+    litellm_params: {model: bedrock/us.amazon.nova-pro-v1:0, aws_region_name: eu-west-1, aws_access_key_id: os.environ/AWS_A, aws_secret_access_key: os.environ/AWS_B}
+  - model_name: invoked
+    litellm_params: {model: bedrock/invoke/us.amazon.nova-pro-v1:0}
+  - model_name: index
+    litellm_params: {model: openai/text-embedding-3-small, api_key: os.environ/OPENAI_API_KEY_B}
+litellm_settings: {drop_params: True, num_retries: 3, request_timeout: 600, max_budget: 10, budget_duration: 1d, fallbacks: [{gpt-4o: [index]}]}
+router_settings: {num_retries: 1, timeout: 30, model_group_alias: {secret: {model: gpt-4o, hidden: True}}}
+general_settings: {master_key: sk-1234}
+`
+	stdout, stderr, code := command(t, nil, "", "config", "import", "--from", "litellm", write(t, "litellm.yaml", text))
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	e := env{"OPENAI_API_KEY": "sk-openai-0123456789", "OPENAI_API_KEY_B": "sk-openai-b-0123456789", "GEMINI_API_KEY": "gemini-0123456789", "AWS_A": "AKIA0123456789", "AWS_B": "aws-0123456789", "VERTEX_FILE": vertexFile(t)}
+	c, err := loadConfig(write(t, "tradewind.yaml", stdout), e.get, func(*config) {})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	f, err := assemble(c, e.get, time.Now(), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	served := catalog.New(f.arms)
+	for _, id := range []catalog.ArmID{"openai/gpt-4o", "openai/ft:gpt-4o:ours", "openai/gpt-5-mini", "mistral/mistral-large-latest", "google/gemini-2.5-flash",
+		"google-vertex/gemini-2.5-pro", "amazon-bedrock/us.amazon.nova-pro-v1:0", "amazon-bedrock-2/us.amazon.nova-pro-v1:0"} {
+		if _, ok := served.Lookup(id); !ok {
+			t.Errorf("%s is not served", id)
+		}
+	}
+	if a, _ := served.Lookup("openai/gpt-4o"); a.Weight != 3 || len(f.limits[a.ID]) != 2 || len(f.limits["openai/gpt-5-mini"]) != 1 {
+		t.Errorf("openai/gpt-4o has weight %v and limits %v; others have %v", a.Weight, f.limits["openai/gpt-4o"], f.limits["openai/gpt-5-mini"])
+	}
+	for name, region := range map[string]string{"amazon-bedrock": "us-west-2", "amazon-bedrock-2": "eu-west-1"} {
+		if !slices.ContainsFunc(c.Providers, func(p providerConfig) bool {
+			return p.Name == name && p.Region == region && p.AccessKeyID == e["AWS_A"] && p.SecretAccessKey.Reveal() == e["AWS_B"]
+		}) {
+			t.Errorf("%s is not Amazon's account in %s", name, region)
+		}
+	}
+	if !slices.Equal(c.Aliases["secret"], []string{"openai/gpt-4o"}) {
+		t.Errorf("the alias stands for %q", c.Aliases["secret"])
+	}
+	contains(t, "what is left", stderr, "models of openai to come", "model house/* (hosted_vllm/*): all models of 10.0.0.7-8000", "model mine/*: the name; the models of mistral keep their own",
+		"model invoked (bedrock/invoke/us.amazon.nova-pro-v1:0): invoke/ is no way to it here", "alias secret: hidden", "litellm_settings.num_retries 3", "litellm_settings.request_timeout 600",
+		"general_settings.master_key: it is shorter", "litellm_settings.max_budget: a budget needs a key", "fallback index of gpt-4o: only models for chat")
+}
+
 func TestImportLiteLLMRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "is empty", "model_list: []": "no model", "model_list: 5": "line 1", "a: [": "line 1", "model_list: [{model_name: x, litellm_params: {model: nope}}]": "nobody knows the provider",
@@ -174,6 +244,7 @@ func FuzzImportLiteLLM(f *testing.F) {
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x, rpm: -1, tpm: 5, order: 0, weight: 1, timeout: 1e9}}, {model_name: a, litellm_params: {model: openai/x, order: 3}}]\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x}}]\nrouter_settings: {fallbacks: [{a: [a]}]}\n"))
 	f.Add([]byte("model_list: [{model_name: a, litellm_params: {model: openai/x, drop_params: true}}]\nlitellm_settings: {drop_params: \"true\"}\n"))
+	f.Add([]byte("model_list: [{model_name: b, litellm_params: {model: openai/x, weight: 1}}, {model_name: b, litellm_params: {model: openai/*}}]\nrouter_settings: {model_group_alias: {c: {model: b, hidden: True}}}\n"))
 	f.Add([]byte("model_list: [{model_name: \"*\", litellm_params: {model: \"openai/*\"}}]\nlitellm_settings: {max_budget: -1}\ngeneral_settings: {master_key: sk-0123456789abcdef}\n"))
 	known, err := catalog.Default()
 	if err != nil {

@@ -102,8 +102,16 @@ func (i *litellmImport) sending(m *litellmModel) yaml.MapSlice {
 	return e.MapSlice
 }
 
-// together takes for a provider what is said of all its models at once: limits, which are theirs together here too.
-func (i *litellmImport) together(m *litellmModel, p *importedProvider, sending yaml.MapSlice) {
+// everything takes all models of a vendor at once, and what is said of them: limits, which are theirs together here too.
+func (i *litellmImport) everything(m *litellmModel, p *importedProvider, sending yaml.MapSlice) {
+	if len(i.listed(p)) == 0 {
+		i.leave("model %s (%s): all models of %s, which nobody has a list of: name them one by one", m.Name, m.Params.Model, p.name)
+		return
+	}
+	if m.Name != "*" && m.Name != m.Params.Model {
+		i.leave("model %s: the name; the models of %s keep their own", m.Name, p.name)
+	}
+	p.all = true
 	for _, item := range sending {
 		if limits, ok := item.Value.(yaml.MapSlice); ok {
 			p.limits = limits
@@ -111,6 +119,40 @@ func (i *litellmImport) together(m *litellmModel, p *importedProvider, sending y
 			i.leave("model %s: %v of all models of a provider at once", m.Name, item.Key)
 		}
 	}
+}
+
+// listed are the models that a provider has without naming them.
+func (i *litellmImport) listed(p *importedProvider) (names []string) {
+	c := providerConfig{Type: (&catalog.Provider{Name: p.vendor}).Protocol()}
+	for _, a := range i.known.Arms() {
+		if a.ID.Provider() == p.name && !a.Deprecated && a.Prices.Known && c.refuses(&a) == "" {
+			names = append(names, a.ID.Model())
+		}
+	}
+	return names
+}
+
+// modelList is what stands under `models:` of a provider, nil where it has what the catalog has of it and nothing more is said.
+func (i *litellmImport) modelList(p *importedProvider) (models []any) {
+	more := !p.all
+	listed := i.listed(p)
+	for _, m := range p.models {
+		name, plain := m.Value.(string)
+		more = more || !plain || !slices.Contains(listed, name)
+		models = append(models, m.Value)
+	}
+	if !more {
+		return nil
+	}
+	if p.all {
+		i.leave("models of %s to come: beside what is said of some, those that the catalog has today are named one by one", p.name)
+		for _, name := range listed {
+			if !p.has(name) {
+				models = append(models, name)
+			}
+		}
+	}
+	return models
 }
 
 // prices sets those of the list, else those of the catalog.
@@ -224,13 +266,30 @@ func (i *litellmImport) vertex(m *litellmModel, theirs, name string) string {
 	return ""
 }
 
+// bedrockWay is vertex for Amazon Bedrock: LiteLLM writes the way to a model, such as converse/, before its name.
+func bedrockWay(m *litellmModel, theirs string, name *string) string {
+	if catalog.ForeignProvider(theirs) != "amazon-bedrock" {
+		m.Params.AWS = awsPlace{}
+		return ""
+	}
+	*name = strings.TrimPrefix(*name, "converse/")
+	if way, _, ok := strings.Cut(*name, "/"); ok && !strings.HasPrefix(*name, "arn:") {
+		return way + "/ is no way to it here: on Bedrock the Converse API alone is spoken, in the provider's region"
+	}
+	return ""
+}
+
 // providerList are the providers with their models. drop is whether they may be asked without a parameter, nil where nobody says.
 func (i *litellmImport) providerList(drop *bool) (list []yaml.MapSlice) {
 	for _, p := range i.providers {
+		if !p.all && len(p.models) == 0 {
+			continue
+		}
 		item := entry{yaml.MapSlice{{Key: "name", Value: p.name}}}
 		for _, said := range [...]struct{ key, value string }{
 			{"type", p.kind}, {"base_url", p.base}, {"api_key", p.key},
-			{"project", p.vertex.Project}, {"location", p.vertex.Location}, {"credentials_file", p.vertex.Credentials},
+			{"project", p.vertex.Project}, {"location", p.vertex.Location}, {"credentials_file", p.vertex.Credentials}, {"region", p.aws.Region},
+			{"access_key_id", p.aws.AccessKey}, {"secret_access_key", p.aws.SecretKey}, {"session_token", p.aws.SessionToken},
 		} {
 			if said.value != "" {
 				item.set(said.key, said.value)
@@ -242,11 +301,7 @@ func (i *litellmImport) providerList(drop *bool) (list []yaml.MapSlice) {
 		if len(p.limits) > 0 {
 			item.set("limits", p.limits)
 		}
-		if !p.all {
-			var models []any
-			for _, m := range p.models {
-				models = append(models, m.Value)
-			}
+		if models := i.modelList(p); models != nil {
 			item.set("models", models)
 		}
 		list = append(list, item.MapSlice)
@@ -264,7 +319,10 @@ func (i *litellmImport) aliases(in *litellmConfig) (aliases yaml.MapSlice) {
 		aliases = append(aliases, yaml.MapItem{Key: name, Value: arms})
 	}
 	for _, alias := range sortedKeys(in.Router.Aliases) {
-		target := in.Router.Aliases[alias]
+		target := in.Router.Aliases[alias].Model
+		if in.Router.Aliases[alias].Hidden {
+			i.leave("alias %s: hidden; GET /v1/models shows it", alias)
+		}
 		switch {
 		case i.arms[target] == nil:
 			i.leave("alias %s: %s is not in the model_list, or was left out", alias, target)
@@ -320,6 +378,12 @@ func (i *litellmImport) routing(in *litellmConfig) (routing yaml.MapSlice) {
 		routing = append(routing, yaml.MapItem{Key: "strategy", Value: "availability"})
 		i.leave("router_settings.routing_strategy %s: availability stands in for it", s)
 	}
+	if a, b := in.Router.Retries, in.Settings.Retries; a != nil && b != nil && *a != *b {
+		i.leave("litellm_settings.num_retries %d: router_settings has another, which holds", *b)
+	}
+	if a, b := in.Router.Timeout, in.Settings.Timeout; a != nil && b != nil && *a != *b {
+		i.leave("litellm_settings.request_timeout %v: router_settings has another, which holds", *b)
+	}
 	if n := cmp.Or(in.Router.Retries, in.Settings.Retries); n != nil {
 		attempts := min(max(*n, 0)+1, 3)
 		routing = append(routing, yaml.MapItem{Key: "attempts", Value: attempts})
@@ -344,18 +408,17 @@ const importedOrg = "imported"
 
 // keys makes the master key a key of an organization that has the budget. LiteLLM keeps its other keys in its database.
 func (i *litellmImport) keys(in *litellmConfig) (doc yaml.MapSlice) {
-	budget := i.budget(in)
 	master := in.General.MasterKey
-	if master == "" {
-		if budget != nil {
-			i.leave("litellm_settings.max_budget: a budget needs a key, and there is no master_key")
+	if short := !strings.HasPrefix(master, "os.environ/") && len(master) < 16; short {
+		if master != "" {
+			i.leave("general_settings.master_key: it is shorter than 16 characters; make one that nobody guesses")
+		}
+		if in.Settings.MaxBudget != nil {
+			i.leave("litellm_settings.max_budget: a budget needs a key, and there is no master_key that will do")
 		}
 		return nil
 	}
-	if !strings.HasPrefix(master, "os.environ/") && len(master) < 16 {
-		i.leave("general_settings.master_key: it is shorter than 16 characters; make one that nobody guesses")
-		return nil
-	}
+	budget := i.budget(in)
 	key := yaml.MapSlice{{Key: "name", Value: "master"}, {Key: "key", Value: master}}
 	if budget != nil {
 		key = append(key, yaml.MapItem{Key: "org", Value: importedOrg})

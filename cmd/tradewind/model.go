@@ -19,9 +19,9 @@ type modelConfig struct {
 	Tier            catalog.Tier         `yaml:"tier" enum:"small,medium,large,frontier" doc:"How good it is, until something was measured."`
 	BaseModel       string               `yaml:"base_model" doc:"Equal for the same weights at several providers."`
 	Quantization    string               `yaml:"quantization" enum:"int4,fp4,fp6,int8,fp8,fp16,bf16,fp32" doc:"What the provider has rounded the weights to. Requests with provider.quantizations go to models alone that declare one of theirs."`
-	ContextTokens   int                  `yaml:"context_tokens" doc:"The whole window."`
-	MaxInputTokens  int                  `yaml:"max_input_tokens" doc:"The most that a prompt may hold, where that is less than the window."`
-	MaxOutputTokens int                  `yaml:"max_output_tokens" doc:"The most that one answer may hold."`
+	ContextTokens   int                  `yaml:"context_tokens" nonzero:"" doc:"The whole window."`
+	MaxInputTokens  int                  `yaml:"max_input_tokens" nonzero:"" doc:"The most that a prompt may hold, where that is less than the window."`
+	MaxOutputTokens int                  `yaml:"max_output_tokens" nonzero:"" doc:"The most that one answer may hold."`
 	Supports        supportsConfig       `yaml:"supports"`
 	Free            bool                 `yaml:"free" doc:"It costs nothing. Without this a price of 0 is refused."`
 	Rates           ratesConfig          `yaml:",inline"`
@@ -33,7 +33,7 @@ type modelConfig struct {
 	Patience        patienceConfig       `yaml:",inline"`
 	Params          paramsConfig         `yaml:",inline"`
 	Limits          limitsConfig         `yaml:"limits" doc:"What it may be sent. Once that is used up requests go elsewhere; where nothing else may serve them they are refused, with retry-after."`
-	Priority        int                  `yaml:"priority" doc:"Its place among the providers of one model, or among the models of one alias where that is named: 1 is asked first, and who has none last. A request that says what it goes by (provider.order, a sort or a strategy) has its own order."`
+	Priority        int                  `yaml:"priority" nonzero:"" doc:"Its place among the providers of one model, or among the models of one alias where that is named: 1 is asked first, and who has none last. A request that says what it goes by (provider.order, a sort or a strategy) has its own order."`
 	Weight          float64              `yaml:"weight" doc:"How much of what the providers of one model get it is to get, beside the weights of the others, or of the models of one alias where that is named; without one it gets nothing while another has one and can serve. A conversation stays where it is, and a request that says what it goes by is not shared out."`
 	Efforts         []effort             `yaml:"efforts" doc:"Reasoning efforts with each of which it is a further model to choose, named as model#effort: none, minimal, low, medium, high, xhigh. A request that names another effort is not sent there."`
 }

@@ -9,9 +9,9 @@ import (
 
 // patienceConfig is how long models are waited for.
 type patienceConfig struct {
-	FirstToken float64 `yaml:"first_token_seconds" doc:"The longest wait for the first content of a stream; 60 by default. Models that think in silence need more."`
-	Chunk      float64 `yaml:"chunk_seconds" doc:"The longest wait between two events of a stream; 60 by default."`
-	Answer     float64 `yaml:"answer_seconds" doc:"The longest wait for an answer that is not streamed, while another model could still be asked; 300 by default."`
+	FirstToken float64 `yaml:"first_token_seconds" nonzero:"" doc:"The longest wait for the first content of a stream; 60 by default. Models that think in silence need more."`
+	Chunk      float64 `yaml:"chunk_seconds" nonzero:"" doc:"The longest wait between two events of a stream; 60 by default."`
+	Answer     float64 `yaml:"answer_seconds" nonzero:"" doc:"The longest wait for an answer that is not streamed, while another model could still be asked; 300 by default."`
 }
 
 // patienceMax is the longest that a request may take.

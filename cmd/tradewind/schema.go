@@ -32,6 +32,7 @@ type schema struct {
 	Type        string             `json:"type,omitempty"`
 	Enum        []string           `json:"enum,omitempty"`
 	Pattern     string             `json:"pattern,omitempty"`
+	Above       *int               `json:"exclusiveMinimum,omitempty"`
 	AnyOf       []*schema          `json:"anyOf,omitempty"`
 	Items       *schema            `json:"items,omitempty"`
 	Properties  map[string]*schema `json:"properties,omitempty"`
@@ -74,6 +75,8 @@ func schemaOf(t reflect.Type) *schema {
 		return &schema{AnyOf: []*schema{{Type: "string"}, objectSchema(t)}}
 	}
 	switch t.Kind() {
+	case reflect.Interface: // a JSON Schema
+		return &schema{Type: "object"}
 	case reflect.Struct:
 		return objectSchema(t)
 	case reflect.Slice:
@@ -104,6 +107,9 @@ func objectSchema(t reflect.Type) *schema {
 		}
 		if f.enum != "" {
 			*p = schema{Description: p.Description, AnyOf: []*schema{{Type: "string", Enum: strings.Split(f.enum, ",")}, {Ref: "#/$defs/variable"}}}
+		}
+		if f.nonzero {
+			p.AnyOf[0].Above = new(int)
 		}
 		s.Properties[f.name] = p
 	}

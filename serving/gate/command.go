@@ -21,14 +21,14 @@ import (
 // itself before it becomes the command.
 type CommandConfig struct {
 	// Path is absolute. Args are handed over as they are; no shell reads them.
-	Path string            `yaml:"path" json:"path"`
+	Path string            `yaml:"path" json:"path" doc:"Absolute; no shell reads it."`
 	Args []string          `yaml:"args" json:"args,omitempty"`
 	Env  map[string]string `yaml:"env" json:"env,omitempty"`
 	// Dir is where it runs; empty is /.
 	Dir string `yaml:"dir" json:"dir,omitempty"`
 	// TimeoutSeconds bounds it; zero is TimeoutDefault. MemoryMB bounds its memory; zero is MemoryDefaultMB.
-	TimeoutSeconds float64 `yaml:"timeout_seconds" json:"timeout_seconds,omitempty"`
-	MemoryMB       int     `yaml:"memory_mb" json:"memory_mb,omitempty"`
+	TimeoutSeconds float64 `yaml:"timeout_seconds" json:"timeout_seconds,omitempty" nonzero:"" doc:"The longest wait, at most 60; 5 by default."`
+	MemoryMB       int     `yaml:"memory_mb" json:"memory_mb,omitempty" nonzero:"" doc:"The memory that it may have; 512 by default."`
 }
 
 // Limits of commands.

@@ -38,14 +38,14 @@ type Config struct {
 	Name string `yaml:"name" json:"name"`
 	// Check is one of the program's own: not_empty, not_truncated, not_refused, tool_call (every call fits the schema that
 	// the request declares), response_format (the answer fits the request's own), json.
-	Check string `yaml:"check" json:"check,omitempty"`
+	Check string `yaml:"check" json:"check,omitempty" enum:"not_empty,not_truncated,not_refused,tool_call,response_format,json" doc:"One of the program's own checks."`
 	// Schema is a JSON Schema that the whole answer must fit.
-	Schema any `yaml:"schema" json:"schema,omitempty"`
+	Schema any `yaml:"schema" json:"schema,omitempty" doc:"A JSON Schema that the whole answer must fit."`
 	// Require is a regular expression that must match the answer's text, Reject one that must not.
-	Require string         `yaml:"require" json:"require,omitempty"`
-	Reject  string         `yaml:"reject" json:"reject,omitempty"`
-	Webhook *WebhookConfig `yaml:"webhook" json:"webhook,omitempty"`
-	Command *CommandConfig `yaml:"command" json:"command,omitempty"`
+	Require string         `yaml:"require" json:"require,omitempty" doc:"A regular expression that must match the answer."`
+	Reject  string         `yaml:"reject" json:"reject,omitempty" doc:"A regular expression that must not match the answer."`
+	Webhook *WebhookConfig `yaml:"webhook" json:"webhook,omitempty" doc:"An address that judges answers."`
+	Command *CommandConfig `yaml:"command" json:"command,omitempty" doc:"A program on this machine that judges answers."`
 }
 
 // check is a reason against an answer, or none; an error is no verdict.

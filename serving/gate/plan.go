@@ -13,23 +13,23 @@ const EscalationsMax = 2
 // PolicyConfig attaches gates to requests. It applies where each of the lists that are given names the request: with none
 // it applies to all. A tag is the client's word, so what must be checked hangs on a key, a team or an organization.
 type PolicyConfig struct {
-	Gates []string `yaml:"gates" json:"gates"`
+	Gates []string `yaml:"gates" json:"gates" doc:"Names of gates; all must pass."`
 	// Keys are names of keys, Teams are "org/team".
-	Keys  []string          `yaml:"keys" json:"keys,omitempty"`
-	Teams []string          `yaml:"teams" json:"teams,omitempty"`
+	Keys  []string          `yaml:"keys" json:"keys,omitempty" doc:"Names of keys."`
+	Teams []string          `yaml:"teams" json:"teams,omitempty" doc:"Teams, each as org/team."`
 	Orgs  []string          `yaml:"orgs" json:"orgs,omitempty"`
-	Tags  map[string]string `yaml:"tags" json:"tags,omitempty"`
+	Tags  map[string]string `yaml:"tags" json:"tags,omitempty" doc:"Tags that the request must have. They are the client's word."`
 	// OnError says what an answer counts as which a gate could not judge: "closed", also where it is empty, is not passed,
 	// "open" is passed.
-	OnError string `yaml:"on_error" json:"on_error,omitempty"`
+	OnError string `yaml:"on_error" json:"on_error,omitempty" enum:"closed,open" doc:"Whether an answer that a gate could not judge counts as passed (open) or not (closed, the default)."`
 	// Exhausted says what becomes of an answer that did not pass where nobody else is worth asking: "serve", also where it is
 	// empty, or "refuse".
-	Exhausted string `yaml:"exhausted" json:"exhausted,omitempty"`
+	Exhausted string `yaml:"exhausted" json:"exhausted,omitempty" enum:"serve,refuse" doc:"What becomes of an answer that did not pass where nobody else is worth asking; serve by default."`
 	// Streams says when a stream is judged: "after", also where it is empty, has the client see it as it comes and logs the
 	// verdict; "buffer" holds it back until it has passed.
-	Streams string `yaml:"streams" json:"streams,omitempty"`
+	Streams string `yaml:"streams" json:"streams,omitempty" enum:"after,buffer" doc:"after, the default: a stream is served as it comes and its verdict logged. buffer: it is held back until it has passed."`
 	// Escalations is the number of further arms that may be asked, at most EscalationsMax; nil is that.
-	Escalations *int `yaml:"escalations" json:"escalations,omitempty"`
+	Escalations *int `yaml:"escalations" json:"escalations,omitempty" doc:"How many further models may be asked, 0 to 2; 2 by default."`
 }
 
 // Options are the gates and what they are attached to. The zero value has none.

@@ -20,11 +20,11 @@ import (
 type WebhookConfig struct {
 	URL string `yaml:"url" json:"url"`
 	// Bearer is sent as a bearer token.
-	Bearer telemetry.Secret `yaml:"bearer" json:"bearer,omitempty"`
+	Bearer telemetry.Secret `yaml:"bearer" json:"bearer,omitempty" doc:"It is sent as a bearer token."`
 	// TimeoutSeconds bounds the whole call; zero is TimeoutDefault.
-	TimeoutSeconds float64 `yaml:"timeout_seconds" json:"timeout_seconds,omitempty"`
+	TimeoutSeconds float64 `yaml:"timeout_seconds" json:"timeout_seconds,omitempty" nonzero:"" doc:"The longest wait, at most 60; 5 by default."`
 	// AllowPrivate lets the host's name resolve to a private address. An address or localhost in the URL needs no leave.
-	AllowPrivate bool `yaml:"allow_private" json:"allow_private,omitempty"`
+	AllowPrivate bool `yaml:"allow_private" json:"allow_private,omitempty" doc:"Its name may resolve to a private address."`
 }
 
 // Limits of a webhook's answer and its connections.

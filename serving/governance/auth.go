@@ -63,17 +63,17 @@ type KeyConfig struct {
 	Target      TargetConfig `yaml:"target" json:"target,omitzero"`
 	Floor       float64      `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
 	// MaxCostUSD and MaxLatencyMS cap every single request.
-	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
-	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty"`
+	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" nonzero:"" doc:"The most that one request may cost."`
+	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty" nonzero:""`
 	Allow        []string `yaml:"allow" json:"allow,omitempty" doc:"Globs over provider/model; without any, all are allowed."`
 	Deny         []string `yaml:"deny" json:"deny,omitempty" doc:"Globs over provider/model; they win."`
 	Explore      *bool    `yaml:"explore" json:"explore,omitempty"`
 	// Log is full, features or none; empty is features, because text is kept only where somebody asked for it.
 	Log LogLevel `yaml:"log" json:"log,omitempty" enum:"full,features,none" doc:"What is kept of its requests beside the money."`
 
-	RequestsPerMinute int `yaml:"rpm" json:"rpm,omitempty"`
-	TokensPerMinute   int `yaml:"tpm" json:"tpm,omitempty"`
-	Concurrent        int `yaml:"concurrent" json:"concurrent,omitempty"`
+	RequestsPerMinute int `yaml:"rpm" json:"rpm,omitempty" nonzero:""`
+	TokensPerMinute   int `yaml:"tpm" json:"tpm,omitempty" nonzero:""`
+	Concurrent        int `yaml:"concurrent" json:"concurrent,omitempty" nonzero:""`
 	// Hedge is nil where the key's requests may not hedge.
 	Hedge     *HedgeConfig `yaml:"hedge" json:"hedge,omitempty" doc:"Its requests may ask for tradewind.hedge: a second call beside one that is slow to begin. {} takes the defaults."`
 	ExpiresAt time.Time    `yaml:"expires_at" json:"expires_at,omitzero" doc:"A day, or a time such as 2026-12-31T23:59:59Z."`
@@ -228,9 +228,19 @@ func (c *KeyConfig) entry(i int, owners map[string]*owner) (*entry, error) {
 			return nil, err
 		}
 	}
-	if !(c.Floor >= 0 && c.Floor <= 1) || !(c.MaxCostUSD >= 0) || !(c.MaxLatencyMS >= 0) ||
-		c.RequestsPerMinute < 0 || c.TokensPerMinute < 0 || c.Concurrent < 0 {
-		return nil, errors.New("a floor, cap or rate is out of range")
+	if !(c.Floor >= 0 && c.Floor <= 1) {
+		return nil, fmt.Errorf("quality_floor is %v, want 0 to 1", c.Floor)
+	}
+	for _, limit := range [...]struct {
+		name string
+		most float64
+	}{
+		{"max_cost_usd", c.MaxCostUSD}, {"max_latency_ms", c.MaxLatencyMS}, {"rpm", float64(c.RequestsPerMinute)},
+		{"tpm", float64(c.TokensPerMinute)}, {"concurrent", float64(c.Concurrent)},
+	} {
+		if !(limit.most >= 0) {
+			return nil, fmt.Errorf("%s is %v, want more than 0", limit.name, limit.most)
+		}
 	}
 	e.principal = Principal{
 		Org: c.Org, Team: c.Team, KeyID: KeyID(e.digest), Name: c.Name, Permissions: c.Permissions, Floor: c.Floor,

@@ -1,7 +1,7 @@
 package governance
 
 import (
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/models/catalog"
@@ -10,9 +10,9 @@ import (
 // HedgeConfig lets a key's requests ask for a second call beside one that is slow to begin. What is not set has the default
 // named with it.
 type HedgeConfig struct {
-	AfterMS    float64  `yaml:"after_ms" json:"after_ms,omitempty" doc:"How long the first call is waited for; without it, longer than 95 % of the calls of its model take."`
-	MaxShare   *float64 `yaml:"max_share" json:"max_share,omitempty" doc:"The most that may be hedged of the requests that ask for it, 0 to 1; 0.05 by default."`
-	MaxCostUSD float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that a second call may cost."`
+	AfterMS    float64  `yaml:"after_ms" json:"after_ms,omitempty" nonzero:"" doc:"How long the first call is waited for; without it, longer than 95 % of the calls of its model take."`
+	MaxShare   *float64 `yaml:"max_share" json:"max_share,omitempty" nonzero:"" doc:"The most that may be hedged of the requests that ask for it, 0 to 1; 0.05 by default."`
+	MaxCostUSD float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" nonzero:"" doc:"The most that a second call may cost."`
 }
 
 const (
@@ -43,8 +43,13 @@ func (c *HedgeConfig) hedge() (*Hedge, error) {
 	}
 	var err error
 	h.MaxCost, err = catalog.FromDollars(c.MaxCostUSD)
-	if err != nil || h.MaxCost < 0 || !(h.MaxShare > 0 && h.MaxShare <= 1) || !(c.AfterMS >= 0) || c.AfterMS > hedgeAfterMaxMS {
-		return nil, errors.New("a limit of hedge is out of range")
+	switch {
+	case err != nil || h.MaxCost < 0:
+		return nil, fmt.Errorf("hedge.max_cost_usd is %v, which is out of range", c.MaxCostUSD)
+	case !(h.MaxShare > 0 && h.MaxShare <= 1):
+		return nil, fmt.Errorf("hedge.max_share is %v, want more than 0 and at most 1", h.MaxShare)
+	case !(c.AfterMS >= 0 && c.AfterMS <= hedgeAfterMaxMS):
+		return nil, fmt.Errorf("hedge.after_ms is %v, want more than 0 and at most %d", c.AfterMS, hedgeAfterMaxMS)
 	}
 	return h, nil
 }

@@ -10,14 +10,14 @@ import (
 // TargetConfig is what a level asks of the router, one of the two.
 type TargetConfig struct {
 	// Quality is the share of the fallback's mean quality to keep. It takes the place of a strategy's own figure.
-	Quality float64 `yaml:"quality" json:"quality,omitempty" doc:"The share of the fallback's mean quality to keep, such as 0.97, in place of the strategy's own figure."`
+	Quality float64 `yaml:"quality" json:"quality,omitempty" nonzero:"" doc:"The share of the fallback's mean quality to keep, such as 0.97, in place of the strategy's own figure."`
 	// Cost is what its requests may cost; it is paced, and no hard stop.
 	Cost CostConfig `yaml:"cost_usd" json:"cost_usd,omitzero"`
 }
 
 // CostConfig is an amount of US dollars for a request on average, or for all requests of a day or a month.
 type CostConfig struct {
-	Amount float64 `yaml:"amount" json:"amount" doc:"US dollars. The router keeps to it by choosing cheaper models; a budget_usd refuses what would go beyond."`
+	Amount float64 `yaml:"amount" json:"amount" nonzero:"" doc:"US dollars. The router keeps to it by choosing cheaper models; a budget_usd refuses what would go beyond."`
 	Per    Per     `yaml:"per" json:"per" enum:"request,day,month"`
 }
 

@@ -37,8 +37,8 @@ type PolicyConfig struct {
 	Epsilon  *float64                `yaml:"epsilon" json:"epsilon,omitempty" doc:"The share of traffic that explores, 0 to 1."`
 
 	Floor        float64  `yaml:"quality_floor" json:"quality_floor,omitempty" doc:"The least estimated quality of a model, 0 to 1."`
-	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" doc:"The most that one request may cost."`
-	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty"`
+	MaxCostUSD   float64  `yaml:"max_cost_usd" json:"max_cost_usd,omitempty" nonzero:"" doc:"The most that one request may cost."`
+	MaxLatencyMS float64  `yaml:"max_latency_ms" json:"max_latency_ms,omitempty" nonzero:""`
 	Allow        []string `yaml:"allow" json:"allow,omitempty" doc:"Globs over provider/model; without any, all are allowed."`
 	Deny         []string `yaml:"deny" json:"deny,omitempty" doc:"Globs over provider/model; they win."`
 	Explore      *bool    `yaml:"explore" json:"explore,omitempty" doc:"false: never explore."`
@@ -214,8 +214,13 @@ func (b *builder) policy(name string) *compiled {
 	if e := p.Epsilon; e != nil && !(*e >= 0 && *e <= 1) {
 		b.problem(append(at, "epsilon"), "%v is no share from 0 to 1", *e)
 	}
-	if !(p.Floor >= 0 && p.Floor <= 1) || !(p.MaxCostUSD >= 0) || !(p.MaxLatencyMS >= 0) || math.IsInf(p.MaxCostUSD+p.MaxLatencyMS, 0) {
-		b.problem(at, "a floor or cap is out of range")
+	if !(p.Floor >= 0 && p.Floor <= 1) {
+		b.problem(append(at, "quality_floor"), "%v is no share from 0 to 1", p.Floor)
+	}
+	for name, limit := range map[string]float64{"max_cost_usd": p.MaxCostUSD, "max_latency_ms": p.MaxLatencyMS} {
+		if !(limit >= 0) || math.IsInf(limit, 0) {
+			b.problem(append(at, name), "%v is no limit; it must be above 0", limit)
+		}
 	}
 	return p
 }
