@@ -146,7 +146,7 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 	native := r.native(a)
 	if s := r.spoken; s != nil {
 		only := s.NativeOnly
-		if a.DropParams {
+		if r.drops(a) {
 			only = s.Needed
 		}
 		switch {

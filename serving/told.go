@@ -45,7 +45,7 @@ type lack struct {
 // lackOf asks the arm's provider once, and once more for its arms that may have fields left out: there each field that is in
 // the way is taken out and the rest is tried again.
 func (r *round) lackOf(a *catalog.Arm) lack {
-	l := lack{provider: a.ID.Provider(), drop: a.DropParams}
+	l := lack{provider: a.ID.Provider(), drop: r.drops(a)}
 	for _, known := range r.lacks {
 		if known.provider == l.provider && known.drop == l.drop {
 			return known
@@ -68,13 +68,19 @@ func (r *round) says(a *catalog.Arm, field string) bool {
 	return r.wire.Says(field)
 }
 
+// drops reports whether an arm is asked without what it cannot be told: its operator wants that, and the request does not forbid it.
+func (r *round) drops(a *catalog.Arm) bool {
+	p := r.wire.Tradewind.Provider
+	return a.DropParams && (p == nil || !p.Whole)
+}
+
 // refused is a field of the request that the arm is declared not to take and that must not be left out, "" where there is none.
 func (r *round) refused(a *catalog.Arm) string {
 	if a.Refuses == "" {
 		return ""
 	}
 	for field := range strings.SplitSeq(a.Refuses, ",") {
-		if r.says(a, field) && !(a.DropParams && openai.Dispensable(field)) {
+		if r.says(a, field) && !(r.drops(a) && openai.Dispensable(field)) {
 			return field
 		}
 	}
@@ -83,7 +89,7 @@ func (r *round) refused(a *catalog.Arm) string {
 
 // dropped are the fields that are left out of what an arm is asked, because it cannot be told them.
 func (r *round) dropped(a *catalog.Arm) (fields []string) {
-	if !a.DropParams || r.surface.direct != nil {
+	if !r.drops(a) || r.surface.direct != nil {
 		return nil
 	}
 	for field := range strings.SplitSeq(a.Refuses, ",") {

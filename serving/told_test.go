@@ -92,6 +92,12 @@ func TestDroppedParams(t *testing.T) {
 		{chat, "openai/easy", `,"temperature":null,"seed":1`, "", `"seed":1`},
 		{chat, "openai/easy", `,"temperature":0.5,"stop":"x"`, "400 stop", ""},
 		{chat, "openai/strict", `,"temperature":0.5`, "400 temperature", ""},
+		// The client's word outranks the operator's leave.
+		{chat, "openai/easy", `,"temperature":0.5,"provider":{"require_parameters":true}`, "400 temperature", ""},
+		{chat, "anthropic/easy", `,"seed":1,"provider":{"require_parameters":true}`, "400 seed", ""},
+		{messages, "openai/easy", `,"max_tokens":9,"top_k":3,"provider":{"require_parameters":true}`, "400 top_k", ""},
+		{responses, "openai/easy", `,"temperature":0.5,"provider":{"require_parameters":true}`, "400 temperature", ""},
+		{chat, "openai/easy", `,"temperature":0.5,"provider":{"require_parameters":false}`, "temperature", `"messages"`},
 		{chat, "one/easy", `,"temperature":0.5,"seed":1`, "", `"temperature":0.5,"seed":1`},
 		{messages, "openai/easy", `,"max_tokens":9,"top_k":3,"temperature":0.5,"top_p":0.4`, "temperature,top_k", `"top_p":0.4`},
 		{messages, "openai/strict", `,"max_tokens":9,"top_k":3`, "400 top_k", ""},

@@ -17,6 +17,8 @@ type Preferences struct {
 	Order []string
 	// Alone says that the first of Order that may serves, and nobody who is not named there.
 	Alone bool
+	// Whole says that nothing of the request may be left out, whatever an operator would have left out for a model.
+	Whole bool
 	// Quantizations are those that the weights may be declared in; none where any will do.
 	Quantizations []string
 	// Data is what the provider must be declared to promise of what it is sent.
@@ -100,8 +102,11 @@ func (r *Request) provider(s *scanner) error {
 			}
 		case "sort":
 			err = r.providerSort(s, param, "price", "latency", "throughput")
-		case "require_parameters": // always behaves as true
-			_, err = s.boolean(param)
+		case "require_parameters": // what no operator has allowed is never left out anyhow
+			var whole bool
+			if whole, err = s.boolean(param); whole {
+				o.preferences().Whole = true
+			}
 		default:
 			err = r.preference(s, name, param)
 		}
