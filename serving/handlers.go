@@ -3,8 +3,10 @@ package serving
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,7 +182,26 @@ func (g *Gateway) ready(c *gin.Context) {
 
 // models lists what the key may use.
 func (g *Gateway) models(c *gin.Context, p *governance.Principal) {
-	c.JSON(http.StatusOK, openai.NewModelList(g.armsOf(p), g.started))
+	c.JSON(http.StatusOK, g.listOf(p))
+}
+
+// listOf is what a key may name as model: the auto names, its arms, and the aliases that stand for one of them.
+func (g *Gateway) listOf(p *governance.Principal) openai.ModelList {
+	arms := g.armsOf(p)
+	list := openai.NewModelList(arms, g.started)
+	aliases := g.live.Load().Aliases
+	for _, alias := range slices.Sorted(maps.Keys(aliases)) {
+		var ids []string
+		for i := range arms {
+			if slices.ContainsFunc(aliases[alias], func(name string) bool { return named(&arms[i], name) }) {
+				ids = append(ids, string(arms[i].ID))
+			}
+		}
+		if len(ids) > 0 && !slices.ContainsFunc(list.Data, func(m openai.Model) bool { return m.ID == alias }) {
+			list.Data = append(list.Data, openai.NewAlias(alias, ids, g.started))
+		}
+	}
+	return list
 }
 
 func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
@@ -198,7 +219,7 @@ func (g *Gateway) armsOf(p *governance.Principal) []catalog.Arm {
 
 func (g *Gateway) model(c *gin.Context, p *governance.Principal) {
 	id := strings.TrimPrefix(c.Param("id"), "/")
-	list := openai.NewModelList(g.armsOf(p), g.started).Data
+	list := g.listOf(p).Data
 	for _, m := range list {
 		if m.ID == id {
 			c.JSON(http.StatusOK, m)
@@ -260,11 +281,11 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 	f.KeyID, f.At = p.KeyID, datasets.Instant(g.o.Now())
 	made, err := roundTime(f.RoundID)
 	if err != nil {
-		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+		g.fail(c, unknownDecision(f.RoundID))
 		return
 	}
 	if made.After(f.At.Add(skewMax)) {
-		g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+		g.fail(c, unknownDecision(f.RoundID))
 		return
 	}
 	if f.At.Sub(made) > feedbackAge {
@@ -273,7 +294,7 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 	}
 	if d, o, found := g.o.Journal.Recent(f.RoundID); found {
 		if !mayRead(p, d) {
-			g.fail(c, openai.NewError(openai.NotFound, "no decision %.64q is known", f.RoundID))
+			g.fail(c, unknownDecision(f.RoundID))
 			return
 		}
 		if o != nil {
@@ -289,6 +310,11 @@ func (g *Gateway) feedback(c *gin.Context, p *governance.Principal) {
 		return
 	}
 	c.JSON(http.StatusAccepted, gin.H{"accepted": true})
+}
+
+// unknownDecision is the refusal of an id that nothing is kept under. Every error has one, and those before a decision lead here.
+func unknownDecision(id datasets.RoundID) error {
+	return openai.NewError(openai.NotFound, "no decision %.64q is known; requests that were refused before a model was chosen are not kept", id)
 }
 
 // roundTime is when a round began, from its id.

@@ -121,9 +121,13 @@ func TestHealthAndDrain(t *testing.T) {
 
 func TestModels(t *testing.T) {
 	arms := append(threeArms(), catalog.Arm{ID: "hub/meta/llama-3", Tier: catalog.TierSmall})
-	w := newWorld(t, setup{arms: arms, auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Deny: []string{"three/*"}}}}})
+	s := setup{arms: arms, auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Deny: []string{"three/*"}}}}}
+	s.options.Aliases = map[string][]string{"mine": {"two/middle", "three/dear", "cheap"}, "theirs": {"three/dear"}, "one/cheap": {"two/middle"}}
+	w := newWorld(t, s)
 	list := w.do("GET", "/v1/models", "", bearer(keyA)...).wantOK()
-	for id, want := range map[string]bool{"auto": true, "auto:cost": true, "one/cheap": true, "three/dear": false, "hub/meta/llama-3": true} {
+	for id, want := range map[string]bool{
+		"auto": true, "auto:cost": true, "one/cheap": true, "three/dear": false, "hub/meta/llama-3": true, "mine": true, "theirs": false,
+	} {
 		if got := strings.Contains(list.body, `"id":"`+id+`"`); got != want {
 			t.Errorf("%s is listed: %v, want %v", id, got, want)
 		}
@@ -131,6 +135,9 @@ func TestModels(t *testing.T) {
 		if want && (a.status != 200 || a.get("id") != id) || !want && a.status != 404 {
 			t.Errorf("GET /v1/models/%s: %d %s", id, a.status, a.body)
 		}
+	}
+	if models := `"tradewind":{"models":["one/cheap","two/middle"]}`; !strings.Contains(list.body, models) || strings.Count(list.body, `"id":"one/cheap"`) != 1 {
+		t.Errorf("an alias is not listed with the models that the key may use, or takes a model's place: %s", list.body)
 	}
 	if w.do("GET", "/v1/models/hub%2Fmeta%2Fllama-3", "", bearer(keyA)...).status != 200 {
 		t.Error("a model's id with its slashes escaped is not found")

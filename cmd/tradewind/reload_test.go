@@ -52,14 +52,14 @@ func (r *reloading) put(t *testing.T, text string) {
 	}
 }
 
-// models are the names that GET /v1/models lists besides the auto names.
+// models are the names that GET /v1/models lists besides the auto names and the aliases.
 func (r *reloading) models(t *testing.T, key string) string {
 	t.Helper()
 	var list struct{ Data []struct{ ID string } }
 	r.call("GET", "/v1/models", key, "").want(t, 200, &list)
 	var ids []string
 	for _, m := range list.Data {
-		if !strings.HasPrefix(m.ID, "auto") {
+		if strings.Contains(m.ID, "/") {
 			ids = append(ids, m.ID)
 		}
 	}

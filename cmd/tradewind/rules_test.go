@@ -22,7 +22,7 @@ func TestNamesOfNothing(t *testing.T) {
 		"target of quality": {"policies:\n  p:\n    strategy: quality\n    target: {quality: 0.9}\n", `line 4: policies.p.target: strategy quality keeps all`},
 		"no such effort":    {"policies:\n  p:\n    effort: hihg\n", `line 3: `},
 		"effort of none":    {"policies:\n  p:\n    strategy: cost\n    effort: high\n", `line 4: policies.p.effort: no model that it allows reasons`},
-		"effort":            {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    models:\n      - name: m\n        efforts: [low, hihg]\n", `line 6: effort "hihg" is none of none, minimal, low, medium, high, xhigh`},
+		"effort":            {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    models:\n      - name: m\n        efforts: [low, hihg]\n", `line 6: efforts: effort "hihg" is none of none, minimal, low, medium, high, xhigh`},
 		"no reasoning":      {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, efforts: [low]}]}\n", "provider lab: lab/m does not reason, so it has no efforts"},
 		"effort twice":      {"providers:\n  - {name: lab, base_url: \"http://127.0.0.1:1/v1\", models: [{name: m, supports: [reasoning], efforts: [low, low]}]}\n", "lab/m has the effort low twice"},
 	} {

@@ -34,6 +34,8 @@ type ModelInfo struct {
 	Simulated       bool         `json:"simulated,omitempty"`
 	Deprecated      bool         `json:"deprecated,omitempty"`
 	AsOf            string       `json:"as_of,omitempty"`
+	// Models are those that an alias stands for.
+	Models []string `json:"models,omitempty"`
 }
 
 // ModelPrices are in US dollars per million tokens. Those of the cache are null where nobody told them.
@@ -84,6 +86,11 @@ func NewModelList(arms []catalog.Arm, created time.Time) ModelList {
 		l.Data = append(l.Data, NewModel(&arms[i], created))
 	}
 	return l
+}
+
+// NewAlias is the entry of a further name of models.
+func NewAlias(name string, models []string, created time.Time) Model {
+	return Model{ID: name, Object: "model", Created: created.Unix(), OwnedBy: "tradewind", Tradewind: &ModelInfo{Models: models}}
 }
 
 // NewModel is the entry of one arm.
