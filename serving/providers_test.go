@@ -109,6 +109,8 @@ func TestProvidersAskedFor(t *testing.T) {
 		{"m", `"provider":{"order":["five","two"],"allow_fallbacks":false}`, "two/m", filters{"one/m": "denied", "three/m": "denied"}},
 		{"m", `"provider":{"order":["five"],"allow_fallbacks":false}`, "", filters{}},
 		{"two/m", `"provider":{"order":["three"],"allow_fallbacks":false}`, "", filters{}},
+		{"m", `"provider":{"only":["five"]}`, "", filters{}},
+		{"auto", `"tradewind":{"allow":["five/m"]}`, "", filters{}},
 		{"m", `"providerOptions":{"gateway":{"order":["two"],"only":["one","two"]}}`, "two/m", filters{"one/m": "order", "three/m": "denied"}},
 		{"m", `"providerOptions":{"gateway":{"sort":"cost"}}`, "one/m", filters{"two/m": "guard"}},
 		// The router's choice among models stays its own: an order is one among the providers of each.
@@ -122,6 +124,9 @@ func TestProvidersAskedFor(t *testing.T) {
 		}
 		a := w.chat(body)
 		if tt.serves == "" {
+			if unheard := strings.Contains(a.body, "nothing here is called"); unheard != strings.Contains(tt.more, "five") {
+				t.Errorf("%s: %s", tt.more, a.body)
+			}
 			if a.wantError(400, "no_candidate"); w.do("POST", "/v1/route", body).status != 400 {
 				t.Errorf("%s: a dry run finds somebody", tt.more)
 			}

@@ -97,13 +97,37 @@ func (r *round) noCandidate() error {
 	}
 	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
 		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
-		if s := r.spoken; s != nil && field != "" && !slices.Contains(s.Known, field) {
+		if s := r.spoken; s != nil && field != "" && !strings.Contains(field, ".") && !slices.Contains(s.Known, field) {
 			e.Message += openai.DidYouMean(field, s.Known)
 		}
 		e.Param = field
 	}
+	if e.Param == "" && count[policy.Denied] > 0 {
+		e.Message += r.unheardOf()
+	}
 	e.Extra = map[string]any{"filtered": all}
 	return e
+}
+
+// unheardOf tells of a list of what the request allows that nothing here is on, and the nearest that is; "" where there is none.
+func (r *round) unheardOf() string {
+	o := &r.wire.Tradewind
+	lists := slices.Clone(o.Allow)
+	if p := o.Provider; p != nil && p.Alone {
+		lists = append(lists, openai.OfProviders(p.Order))
+	}
+	var names []string
+	for i := range r.router.arms {
+		if id := r.router.arms[i].ID; !r.barred(id) { // what the key may not use is not told
+			names = append(names, string(id), id.Provider()+"/*")
+		}
+	}
+	for _, list := range lists {
+		if !slices.ContainsFunc(names, func(name string) bool { return catalog.ArmID(name).MatchesAny(list) }) {
+			return fmt.Sprintf(": nothing here is called %.64q%s", list[0], openai.DidYouMean(list[0], names))
+		}
+	}
+	return ""
 }
 
 // noRoom is the refusal of a request that could be served if more might be sent in a minute.

@@ -26,7 +26,7 @@ const (
 
 // find looks for a decision in the journal and then in the sealed log, and finds none that the principal may not see.
 func (g *Gateway) find(ctx context.Context, p *governance.Principal, id datasets.RoundID) (*datasets.Decision, *datasets.Outcome, error) {
-	unknown := openai.NewError(openai.NotFound, "no decision %.64q is known", id)
+	unknown := unknownDecision(id)
 	d, o, found := g.o.Journal.Recent(id)
 	if !found && g.o.Sealed != nil {
 		made, err := roundTime(id)

@@ -65,6 +65,9 @@ func (o *DecodeOptions) admit(body []byte) error {
 	if len(body) > o.BodyMax {
 		return NewError(RequestTooLarge, "the body has more than %d bytes", o.BodyMax)
 	}
+	if bytes.HasPrefix(body, []byte("\ufeff")) {
+		return NewError(InvalidRequest, "the body begins with a byte order mark; JSON begins without one")
+	}
 	if !utf8.Valid(body) {
 		return NewError(InvalidRequest, "the body is not valid UTF-8")
 	}

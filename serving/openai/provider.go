@@ -88,13 +88,14 @@ func (r *Request) provider(s *scanner) error {
 			if order, err = s.texts(param); len(order) > 0 {
 				o.preferences().Order = order
 			}
-		case "only", "ignore":
+		case "only":
 			var list []string
-			if list, err = s.texts(param); name == "only" {
-				o.Allow = append(o.Allow, ofProviders(list))
-			} else {
-				o.Deny = append(o.Deny, ofProviders(list)...)
-			}
+			list, err = s.someTexts(param)
+			o.Allow = append(o.Allow, OfProviders(list))
+		case "ignore":
+			var list []string
+			list, err = s.texts(param)
+			o.Deny = append(o.Deny, OfProviders(list)...)
 		case "allow_fallbacks":
 			var yes bool
 			if yes, err = s.boolean(param); !yes {
@@ -118,8 +119,8 @@ func (r *Request) provider(s *scanner) error {
 	return err
 }
 
-// ofProviders are the globs of all models of the providers.
-func ofProviders(names []string) []string {
+// OfProviders are the globs of all models of the providers.
+func OfProviders(names []string) []string {
 	globs := make([]string, len(names))
 	for i, name := range names {
 		globs[i] = name + "/*"
@@ -320,11 +321,13 @@ func (r *Request) gateway(s *scanner, name, param string) error {
 		}
 		return err
 	}
+	if name == "only" {
+		list, err := s.someTexts(param)
+		o.Allow = append(o.Allow, OfProviders(list))
+		return err
+	}
 	list, err := s.texts(param)
-	switch {
-	case name == "only":
-		o.Allow = append(o.Allow, ofProviders(list))
-	case len(list) > 0 && (o.Provider == nil || o.Provider.Order == nil):
+	if len(list) > 0 && (o.Provider == nil || o.Provider.Order == nil) {
 		o.preferences().Order = list
 	}
 	return err

@@ -106,7 +106,7 @@ func (r *Request) plugin(s *scanner) error {
 		case "id":
 			id, err = s.text(param, NameMax)
 		case "allowed_models":
-			if allowed, err = s.texts(param); err == nil {
+			if allowed, err = s.someTexts(param); err == nil {
 				err = validGlobs(param, allowed)
 			}
 		case "cost_quality_tradeoff":
@@ -180,7 +180,7 @@ func (r *Request) tradewindField(s *scanner, name string) (err error) {
 		o.MaxLatency = time.Duration(ms) * time.Millisecond
 	case "allow":
 		var list []string
-		if list, err = s.texts(param); err == nil {
+		if list, err = s.someTexts(param); err == nil {
 			err = validGlobs(param, list)
 		}
 		o.Allow = append(o.Allow, list)

@@ -114,6 +114,15 @@ func (s *scanner) texts(param string) ([]string, error) {
 	return out, err
 }
 
+// someTexts reads a list of what is allowed. An empty one would allow nothing, which nobody asks for.
+func (s *scanner) someTexts(param string) ([]string, error) {
+	list, err := s.texts(param)
+	if err == nil && len(list) == 0 {
+		err = badParam(param, "must not be empty")
+	}
+	return list, err
+}
+
 func parseInteger(param, lit string, low, high int) (int, error) {
 	n, err := strconv.Atoi(lit)
 	if err != nil || n < low || n > high {
