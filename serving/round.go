@@ -294,6 +294,8 @@ func authError(err error) error {
 		return openai.NewError(openai.InvalidAPIKey, "no API key was sent; send it as Authorization: Bearer <key>")
 	case errors.Is(err, governance.ErrExpired):
 		return openai.NewError(openai.KeyExpired, "the API key is expired or disabled")
+	case errors.Is(err, governance.ErrForeignPage):
+		return openai.NewError(openai.Forbidden, "without keys only this machine is served, and the origin of this request is a page of another: configure keys")
 	}
 	return openai.NewError(openai.InvalidAPIKey, "the API key is not known here")
 }

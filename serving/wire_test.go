@@ -147,6 +147,18 @@ func TestModels(t *testing.T) {
 	}
 }
 
+// TestForeignPages: where no key is configured a page of another machine, whose requests a browser here sends, spends nothing.
+func TestForeignPages(t *testing.T) {
+	w := newWorld(t, setup{})
+	for _, path := range []string{"/v1/chat/completions", "/v1/embeddings", "/v1/route", "/v1/feedback"} {
+		w.do("POST", path, ask("auto", ""), "Origin", "https://evil.example", "Content-Type", "text/plain").wantError(403, openai.Forbidden)
+	}
+	if n := len(w.vendor.called()); n > 0 {
+		t.Errorf("a page of another machine had %d answers", n)
+	}
+	w.chat(ask("auto", ""), "Origin", "http://localhost:3000").wantOK()
+}
+
 // TestAnswer follows one whole answer through headers, body, ledger, journal and the decision object.
 func TestAnswer(t *testing.T) {
 	w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Org: "acme", Team: "ml", Budget: governance.BudgetConfig{DayUSD: dollars(1)}}}}})

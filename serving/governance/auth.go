@@ -9,7 +9,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +38,8 @@ var (
 	ErrNoKey   = errors.New("governance: no key was sent")
 	ErrBadKey  = errors.New("governance: the key is not known")
 	ErrExpired = errors.New("governance: the key has expired or is disabled")
+
+	ErrForeignPage = errors.New("governance: a page of another machine asks, and no key is configured")
 )
 
 // BudgetConfig caps spending in US dollars for each window; nil is no cap, and zero refuses all that costs.
@@ -310,10 +314,13 @@ func (a *Authenticator) Principals() []*Principal {
 	return all
 }
 
-// Authenticate finds the principal of a request by Authorization: Bearer or x-api-key. It returns ErrNoKey, ErrBadKey
-// or ErrExpired.
+// Authenticate finds the principal of a request by Authorization: Bearer or x-api-key. It returns ErrNoKey, ErrBadKey,
+// ErrExpired or ErrForeignPage.
 func (a *Authenticator) Authenticate(h http.Header) (*Principal, error) {
 	if a.open != nil {
+		if foreignPage(h.Get("Origin")) {
+			return nil, ErrForeignPage
+		}
 		return a.open, nil
 	}
 	key, err := credential(h)
@@ -331,6 +338,24 @@ func (a *Authenticator) Authenticate(h http.Header) (*Principal, error) {
 		return nil, ErrExpired
 	}
 	return &e.principal, nil
+}
+
+// foreignPage reports whether a browser says that a page of another machine asks. Without keys everybody on this machine may ask,
+// and a browser on it would ask for any page that it shows: some requests need no leave of ours, and a name that is made to
+// resolve to this machine (DNS rebinding) needs none at all. Programs send no Origin, and extensions have schemes of their own.
+func foreignPage(origin string) bool {
+	if origin == "" {
+		return false
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" { // "null" among them: a page that hides where it is from
+		return true
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
 }
 
 // credential reads the key from the headers. Two different keys are refused: guessing which one is meant would let a

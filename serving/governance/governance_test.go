@@ -89,6 +89,33 @@ func TestNoKeysIsLocal(t *testing.T) {
 	}
 }
 
+// A browser on this machine asks for whatever page it shows, and says of which. Without keys only pages of this machine may.
+func TestNoKeysAndPages(t *testing.T) {
+	open, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyed, err := New(Options{Keys: []KeyConfig{{Key: keyA}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for origin, want := range map[string]error{
+		"": nil, "http://localhost:3000": nil, "http://127.0.0.1": nil, "https://[::1]:8443": nil, "chrome-extension://abcdef": nil,
+		"https://evil.example": ErrForeignPage, "http://evil.example:8080": ErrForeignPage, "http://192.168.1.7:8080": ErrForeignPage,
+		"http://localhost.evil.example": ErrForeignPage, "null": ErrForeignPage, "http://": ErrForeignPage, "http://127.0.0.1.evil.example": ErrForeignPage,
+		"https://localhost@evil.example": ErrForeignPage, "::": ErrForeignPage,
+	} {
+		h := header("Origin", origin)
+		if _, err := open.Authenticate(h); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", origin, err, want)
+		}
+		h.Set("X-Api-Key", keyA)
+		if _, err := keyed.Authenticate(h); err != nil {
+			t.Errorf("%q with a key: %v", origin, err)
+		}
+	}
+}
+
 func TestPrincipal(t *testing.T) {
 	explore := false
 	a, err := New(Options{
