@@ -157,6 +157,13 @@ func withVendors(configured []providerConfig, getenv func(string) string) []prov
 		}
 		all[i].fromEnvironment(getenv)
 	}
+	for i := range all {
+		if p := &all[i]; p.Type == catalog.ProtocolAzure {
+			if u, err := url.Parse(p.BaseURL); err == nil && strings.Trim(u.Path, "/") == "" { // as Azure's pages show it
+				p.BaseURL = azureBase(strings.TrimSuffix(p.BaseURL, "/"), p.APIVersion)
+			}
+		}
+	}
 	return all
 }
 

@@ -154,14 +154,33 @@ func (p *providerConfig) fromEnvironment(getenv func(string) string) bool {
 			return false
 		}
 		p.APIVersion = cmp.Or(p.APIVersion, getenv("AZURE_API_VERSION"))
-		if p.BaseURL = strings.TrimSuffix(getenv("AZURE_API_BASE"), "/"); p.BaseURL != "" && !strings.Contains(p.BaseURL, "/openai") {
-			if p.BaseURL += "/openai"; p.APIVersion == "" {
-				p.BaseURL += "/v1"
-			}
+		if p.BaseURL = strings.TrimSuffix(getenv("AZURE_API_BASE"), "/"); !strings.HasSuffix(p.BaseURL, "/openai/v1") && !strings.HasSuffix(p.BaseURL, "/openai") {
+			p.BaseURL = azureBase(p.BaseURL, p.APIVersion)
 		}
 		return false
 	}
 	return p.APIKey != ""
+}
+
+// azureBase is where an Azure resource speaks: its API without a date, or the dated one.
+func azureBase(resource, version string) string {
+	switch {
+	case resource == "":
+		return ""
+	case version == "":
+		return resource + "/openai/v1"
+	}
+	return resource + "/openai"
+}
+
+// unnamed are the vendors of which the environment says where they are or who asks, and nobody which models they have.
+func unnamed(getenv func(string) string) (names []string) {
+	for _, v := range catalog.Providers() {
+		if v.Name == "azure" && len(keysOf(getenv, v.KeyVars)) > 0 || ollama(v.Name, getenv) != "" {
+			names = append(names, v.Name)
+		}
+	}
+	return names
 }
 
 // ollama is where OLLAMA_BASE_URL says that Ollama is, with or without the version, and "" for any other vendor: which models

@@ -21,6 +21,10 @@ func TestServeHelpNamesTheVariables(t *testing.T) {
 		contains(t, "the help", help, append(v.KeyVars, v.Name)...)
 	}
 	contains(t, "the help", help, "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_VERTEX_LOCATION", "GOOGLE_VERTEX_PROJECT", "PERPLEXITY_API_KEY (its models have to be named")
+	for variable, name := range map[string]string{"AZURE_API_KEY": "azure", "OLLAMA_BASE_URL": "ollama"} {
+		by, _ := examined(t, env{variable: "http://127.0.0.1:1"}, "--offline", "--data-dir", t.TempDir())
+		contains(t, "doctor", by["config"], name+" is not served: nobody knows which models it has")
+	}
 	_, stderr, code := command(t, env{"PERPLEXITY_API_KEY": "p"}, "", "serve", "--data-dir", t.TempDir())
 	if contains(t, "the error", stderr, "no model to serve", "perplexity"); code == 0 {
 		t.Error("it served")
@@ -78,6 +82,12 @@ func TestEnvironmentServesClouds(t *testing.T) {
 		{providerConfig{}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x.openai.azure.com/"}, "https://x.openai.azure.com/openai/v1 "},
 		{providerConfig{}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x.openai.azure.com", "AZURE_API_VERSION": "2024-10-21"}, "https://x.openai.azure.com/openai 2024-10-21"},
 		{providerConfig{BaseURL: "https://y/openai/v1"}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x", "AZURE_API_VERSION": "2024-10-21"}, "https://y/openai/v1 "},
+		{providerConfig{}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://openai-prod.openai.azure.com"}, "https://openai-prod.openai.azure.com/openai/v1 "},
+		{providerConfig{}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x/openai/v1/"}, "https://x/openai/v1 "},
+		// As Azure's pages show an address; whatever else has a path is taken as it is.
+		{providerConfig{BaseURL: "https://openai-prod.openai.azure.com/"}, env{"AZURE_API_KEY": "z"}, "https://openai-prod.openai.azure.com/openai/v1 "},
+		{providerConfig{BaseURL: "https://x.openai.azure.com", APIVersion: "2024-10-21"}, env{"AZURE_API_KEY": "z"}, "https://x.openai.azure.com/openai 2024-10-21"},
+		{providerConfig{BaseURL: "https://apim.example/azure"}, env{"AZURE_API_KEY": "z"}, "https://apim.example/azure "},
 		{providerConfig{APIVersion: "2025-01-01"}, env{"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://x/openai", "AZURE_API_VERSION": "2024-10-21"}, "https://x/openai 2025-01-01"},
 	} {
 		test.config.Name = "azure"

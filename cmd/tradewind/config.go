@@ -376,6 +376,9 @@ func (c *config) validate() error {
 	if err := c.validateGates(); err != nil {
 		return err
 	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("config: listen is %q, want an address and a port, such as 127.0.0.1:8080", c.Listen)
+	}
 	if len(c.Keys) == 0 && !loopback(c.Listen) {
 		return fmt.Errorf("listening on %s without a key would let anyone spend your money: configure `keys:`, each with a `key:`, or listen on 127.0.0.1. This makes one: %s", c.Listen, governance.MakeKey)
 	}

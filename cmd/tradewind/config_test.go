@@ -186,6 +186,18 @@ func TestConfigBadValues(t *testing.T) {
 	}
 }
 
+// What is no address is told as such, and not as one that others reach.
+func TestListen(t *testing.T) {
+	for listen, want := range map[string]string{
+		"8080": "want an address and a port", "localhost": "want an address and a port", ":8080": "without a key", "0.0.0.0:8080": "without a key", "localhost:8080": "",
+	} {
+		_, err := loadConfig("", env{"TRADEWIND_LISTEN": listen}.get, func(*config) {})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", listen, err, want)
+		}
+	}
+}
+
 // refused serves a file that must not be served; "" is one that is not there. What stands in it is secret.
 func refused(t *testing.T, text, want, secret string) {
 	file := "missing.yaml"

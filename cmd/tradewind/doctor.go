@@ -151,6 +151,9 @@ func (x *examination) configuration(d *doctorCmd) (*config, *fleet) {
 		return c, nil
 	}
 	if f.simulated {
+		for _, name := range unnamed(x.getenv) {
+			x.add("config", levelWarn, "name them under `models:` of it in a configuration", "%s is not served: nobody knows which models it has", name)
+		}
 		x.add("config", levelWarn, "set a provider's key, such as OPENAI_API_KEY", "no provider is configured: three simulated models are served")
 	} else {
 		x.add("config", levelOK, "", "%d models of %d providers, %d keys", len(f.arms), len(f.providers), len(c.Keys))

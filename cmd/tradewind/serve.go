@@ -113,6 +113,9 @@ func (s *serveCmd) Run(ctx context.Context, m *Main) error {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", c.Listen, err)
 	}
 	if f.simulated {
+		for _, name := range unnamed(m.Getenv) {
+			intro = append([]string{name + " is not served: nobody knows which models it has; name them under `models:` of it in a configuration"}, intro...)
+		}
 		intro = append([]string{"no provider key is set: serving three simulated arms whose answers are made up (set OPENAI_API_KEY or another, see tradewind serve --help)"}, intro...)
 	}
 	greet(m.Stdout, listener.Addr().String(), intro, len(c.Keys) > 0)
