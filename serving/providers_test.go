@@ -124,7 +124,7 @@ func TestProvidersAskedFor(t *testing.T) {
 		}
 		a := w.chat(body)
 		if tt.serves == "" {
-			if unheard := strings.Contains(a.body, "nothing here is called"); unheard != strings.Contains(tt.more, "five") {
+			if unheard := strings.Contains(a.body, "nothing that this request may use is called"); unheard != strings.Contains(tt.more, "five") {
 				t.Errorf("%s: %s", tt.more, a.body)
 			}
 			if a.wantError(400, "no_candidate"); w.do("POST", "/v1/route", body).status != 400 {

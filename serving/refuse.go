@@ -124,7 +124,7 @@ func (r *round) unheardOf() string {
 	}
 	for _, list := range lists {
 		if !slices.ContainsFunc(names, func(name string) bool { return catalog.ArmID(name).MatchesAny(list) }) {
-			return fmt.Sprintf(": nothing here is called %.64q%s", list[0], openai.DidYouMean(list[0], names))
+			return fmt.Sprintf(": nothing that this request may use is called %.64q%s", list[0], openai.DidYouMean(list[0], names))
 		}
 	}
 	return ""

@@ -273,7 +273,7 @@ func TestProblems(t *testing.T) {
 	}{
 		{one(PolicyConfig{Strategy: "best"}), `policies.p.strategy: strategy "best" is unknown`},
 		{one(PolicyConfig{Epsilon: share(1.5)}), `policies.p.epsilon: 1.5 is no share from 0 to 1`},
-		{one(PolicyConfig{Floor: math.NaN()}), `policies.p: a floor or cap is out of range`},
+		{one(PolicyConfig{Floor: math.NaN()}), `policies.p.quality_floor: NaN is no share from 0 to 1`},
 		{one(PolicyConfig{Allow: []string{"one/smal"}}), `policies.p.allow: it allows no model that is served; policies.p.allow[0]: "one/smal" is not served`},
 		{one(PolicyConfig{Deny: []string{"gone/*", "gone/model"}}), `policies.p.deny[1]: "gone/model" is not served`},
 		{one(PolicyConfig{Allow: []string{"three/*"}}), `policies.p.allow: it allows no model that is served`},
