@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tradewind-llm/tradewind/datasets"
 	"github.com/tradewind-llm/tradewind/datasets/disk"
@@ -128,8 +132,14 @@ func TestRecoveryAtEveryCut(t *testing.T) {
 				t.Errorf("cut at %d, pass %d: %d rounds ended, want %d at first and none again", cut, pass, len(r.Unknown), want)
 			}
 			if pass == 1 {
-				if got := rounds(sealed(t, j)); len(got) != decided {
+				batches := sealed(t, j)
+				if got := rounds(batches); len(got) != decided {
 					t.Errorf("cut at %d: %d rounds sealed, want %d", cut, len(got), decided)
+				}
+				for _, b := range batches { // a torn end is no damage: it is cut off where it is found
+					if b.Damaged > 0 {
+						t.Errorf("cut at %d: %d bytes of %s count as damaged", cut, b.Damaged, b.ID)
+					}
 				}
 			}
 			check(t, j.Close())
@@ -176,23 +186,84 @@ func TestDamagedSegmentIsKept(t *testing.T) {
 	}
 }
 
-// An fsync that failed says that nobody knows what is on the disk: the journal leaves that file and carries on in a
-// new one.
-func TestBrokenSegmentIsLeft(t *testing.T) {
-	dir := t.TempDir()
-	j := open(t, dir, Options{})
-	check(t, j.AppendDecision(context.Background(), decision(1)))
-	j.active.broken.Store(true)
-	check(t, j.AppendOutcome(context.Background(), outcome(1)))
-	if got := segments(t, dir); len(got) != 2 {
-		t.Errorf("files %v, want a second segment", got)
+// sickDisk fails what its switches say.
+type sickDisk struct {
+	disk.OS
+	writes, cuts, syncs atomic.Bool
+}
+
+func (d *sickDisk) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	f, err := d.OS.OpenFile(name, flag, perm)
+	return &sickFile{f, d}, err
+}
+
+type sickFile struct {
+	disk.File
+	d *sickDisk
+}
+
+func (f *sickFile) Write(b []byte) (int, error) {
+	if f.d.writes.Load() {
+		return 0, syscall.EIO
 	}
-	j.active.broken.Store(true)
-	j.active.sealable = false
-	check(t, j.AppendDecision(context.Background(), decision(2)))
-	check(t, j.AppendOutcome(context.Background(), outcome(2)))
-	if got := rounds(sealed(t, j)); len(got) != 2 {
-		t.Errorf("sealed %v, want both rounds", got)
+	return f.File.Write(b)
+}
+
+func (f *sickFile) Truncate(size int64) error {
+	if f.d.cuts.Load() {
+		return syscall.EIO
+	}
+	return f.File.Truncate(size)
+}
+
+func (f *sickFile) Sync() error {
+	if f.d.syncs.Load() {
+		return syscall.EIO
+	}
+	return f.File.Sync()
+}
+
+// TestBrokenSegmentIsLeft: once a disk is well again the next frame goes to a new segment, whose end is known, whether the old
+// one could not be cut or not be synced, and whether it held anything or not.
+func TestBrokenSegmentIsLeft(t *testing.T) {
+	for _, mode := range []Sync{Write, Always} {
+		for first := range 2 {
+			t.Run(fmt.Sprintf("%s, after %d rounds", mode, first), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dir, d := t.TempDir(), &sickDisk{}
+					j := open(t, dir, Options{FS: d, Sync: mode})
+					run(t, j, 0, first)
+					d.writes.Store(true)
+					d.cuts.Store(true)
+					if err := j.AppendDecision(t.Context(), decision(1)); !errors.Is(err, ErrUnavailable) {
+						t.Errorf("a write that fails: %v, want ErrUnavailable", err)
+					}
+					d.writes.Store(false)
+					d.cuts.Store(false)
+					run(t, j, 1, 2)
+					time.Sleep(time.Second)
+					d.syncs.Store(true)
+					err := j.AppendDecision(t.Context(), decision(2))
+					time.Sleep(time.Second) // of mode Write the background's fsync fails
+					d.syncs.Store(false)
+					if mode == Always {
+						if !errors.Is(err, ErrUnavailable) {
+							t.Errorf("an fsync that fails: %v, want ErrUnavailable", err)
+						}
+						err = j.AppendDecision(t.Context(), decision(2))
+					}
+					check(t, err)
+					check(t, j.AppendOutcome(t.Context(), outcome(2)))
+					if got := segments(t, dir); len(got) != 3 {
+						t.Errorf("files %v, want one for each time that the disk was ill", got)
+					}
+					if got := rounds(sealed(t, j)); len(got) != 2+first {
+						t.Errorf("sealed %v, want all rounds", got)
+					}
+					check(t, j.Close())
+				})
+			})
+		}
 	}
 }
 

@@ -425,6 +425,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatalf("decision on a full disk: %v, want ErrUnavailable and ENOSPC", err)
 		}
 	}
+	if err := j.RaiseHold(ctx, decision(6)); !errors.Is(err, ErrUnavailable) { // its round stays open
+		t.Errorf("a larger hold on a full disk: %v, want ErrUnavailable", err)
+	}
 	if err := j.AppendOutcome(ctx, outcome(5)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("outcome on a full disk: %v, want ErrUnavailable", err)
 	}

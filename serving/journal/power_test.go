@@ -50,6 +50,16 @@ func lose(random *rand.Rand, mode journal.Sync, every time.Duration, dieAt int) 
 	if j != nil {
 		_ = j.Close()
 	}
+	if random.IntN(2) == 0 { // the machine goes on, and the next process builds on what this one has not synced
+		p.Kill()
+		next, err := journal.Open("/j", journal.Options{FS: d.Process(), Sync: mode})
+		if err != nil {
+			return err
+		}
+		time.Sleep(2 * syncWindow)
+		died = time.Now()
+		defer next.Close()
+	}
 	d.PowerLoss(random, []float64{0, 0.5, 1}[random.IntN(3)])
 	if j, err = journal.Open("/j", journal.Options{FS: d.Process()}); err != nil {
 		return err
