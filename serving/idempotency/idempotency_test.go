@@ -178,6 +178,25 @@ func TestAge(t *testing.T) {
 }
 
 // A claim whose end never came, as when its request panicked at the end, does not run for ever.
+// TestLateEnd: a request that ends when its key is another's, because the clock has leapt ahead, changes nothing of it.
+func TestLateEnd(t *testing.T) {
+	for name, end := range map[string]*Answer{"forgotten": nil, "answered": said("hello"), "lost": {Lost: TooLarge}} {
+		b := newBench(t, Options{})
+		late, _, err := b.Begin("a", name, DigestOf("/path", nil), "rnd_late")
+		if err = errors.Join(err, late.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		b.now = b.now.Add(25 * time.Hour)
+		next := b.begin("a", name, "y")
+		if err := errors.Join(next.Commit(), late.End(end)); err != nil {
+			t.Fatal(err)
+		}
+		b.want("a", name, "y", "in_progress")
+		b.again()
+		b.want("a", name, "y", "answer_interrupted")
+	}
+}
+
 func TestRunMax(t *testing.T) {
 	b := newBench(t, Options{RunMax: time.Minute})
 	b.begin("a", "k", "x")

@@ -68,6 +68,27 @@ func TestMemoryLimitsItself(t *testing.T) {
 	}
 }
 
+// TestLastIDsAreKnown: of the holds that have ended it is always the last that are remembered.
+func TestLastIDsAreKnown(t *testing.T) {
+	const remembered = 3
+	ctx, later := t.Context(), time.Now().Add(time.Hour)
+	m, err := ledger.NewMemory(ledger.Options{ClosedMax: remembered})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(i int) ledger.HoldID { return ledger.HoldID(fmt.Sprint(i)) }
+	for i := range 3 * remembered {
+		if err := errors.Join(m.Hold(ctx, name(i), nil, 1, later), m.Release(ctx, name(i))); err != nil {
+			t.Fatal(err)
+		}
+		for old := max(0, i+1-remembered); old <= i; old++ {
+			if err := m.Hold(ctx, name(old), nil, 1, later); !errors.Is(err, ledger.ErrDuplicate) {
+				t.Errorf("%d after %d: %v, want ErrDuplicate", old, i, err)
+			}
+		}
+	}
+}
+
 func TestExpireManyAndStop(t *testing.T) {
 	ctx := context.Background()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
