@@ -129,34 +129,154 @@ func TestNoRetryStorm(t *testing.T) {
 	}
 }
 
-// TestProbes: of an arm that is alone and ejected one request at a time finds out whether it is back; the others learn at
-// once when to come again (pains 19 and 20).
-func TestProbes(t *testing.T) {
+// TestTrickle is P6 where requests are too few for an arm to count as failing: each fails at first and would be well again.
+func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bad := fails(Server)
-		w := newWorld(t, Options{}, []step{bad, bad, bad, bad, bad, bad, {wait: time.Second, cut: true}, {wait: time.Second, cut: true}, good})
-		for w.pool.Snapshot("a/m").State != Ejected {
+		const n = 100
+		w := newWorld(t, Options{}, []step{fails(Server), good})
+		got := 0
+		for range n {
+			w.v[0].calls = 0
 			w.load(t, 1, 1)
+			got += w.v[0].calls
+			time.Sleep(degradedFor)
 		}
-		before := w.v[0].calls
-		failures := w.load(t, 100, 100)
-		if got := w.v[0].calls - before; got > 2 || len(failures) != 100 {
-			t.Errorf("a hundred at once: %d calls and %d failures, want one call and perhaps its retry", got, len(failures))
-		}
-		unready := 0
-		for _, err := range failures {
-			var f *Failure
-			if errors.As(err, &f) && len(f.Attempts) == 0 && f.Wire().Code == openai.NoHealthyUpstream {
-				unready++
-			}
-		}
-		if unready != 99 {
-			t.Errorf("%d were told to come again, want 99", unready)
-		}
-		if failures := w.load(t, 1, 1); len(failures) > 0 || w.pool.Snapshot("a/m").State != Healthy {
-			t.Errorf("the arm is back: got %v in state %v", failures, w.pool.Snapshot("a/m").State)
+		if got > n+n/5+retriesAtFirst || got < n+n/5 {
+			t.Errorf("%d attempts for %d requests, want a fifth more and %d", got, n, retriesAtFirst)
 		}
 	})
+}
+
+// TestRenewedPoolKeepsTheBudget: a new configuration brings no new retries.
+func TestRenewedPoolKeepsTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{}, []step{fails(Server)})
+		w.pool.retries.fifths.Store(0)
+		var err error
+		if w.pool, err = w.pool.Renew(w.pool.o); err != nil {
+			t.Fatal(err)
+		}
+		if w.load(t, 1, 1); w.v[0].calls != 1 {
+			t.Errorf("%d calls, want no retry", w.v[0].calls)
+		}
+	})
+}
+
+// TestProbes: of an arm that is alone and was ejected, just now or so long ago that it may be back, one request at a time
+// finds out whether it is; the others learn at once when to come again (pains 19 and 20).
+func TestProbes(t *testing.T) {
+	for state, later := range map[State]time.Duration{Ejected: 0, HalfOpen: ejectFor} {
+		synctest.Test(t, func(t *testing.T) {
+			bad := fails(Server)
+			w := newWorld(t, Options{}, []step{bad, bad, bad, bad, bad, bad, {wait: time.Second, cut: true}, {wait: time.Second, cut: true}, good})
+			for w.pool.Snapshot("a/m").State != Ejected {
+				w.load(t, 1, 1)
+			}
+			time.Sleep(later)
+			if got := w.pool.Snapshot("a/m").State; got != state {
+				t.Fatalf("state %v, want %v", got, state)
+			}
+			before := w.v[0].calls
+			failures := w.load(t, 100, 100)
+			if got := w.v[0].calls - before; got > 2 || len(failures) != 100 {
+				t.Errorf("a hundred at once: %d calls and %d failures, want one call and perhaps its retry", got, len(failures))
+			}
+			unready := 0
+			for _, err := range failures {
+				var f *Failure
+				if errors.As(err, &f) && len(f.Attempts) == 0 && f.Wire().Code == openai.NoHealthyUpstream {
+					unready++
+				}
+			}
+			if unready != 99 {
+				t.Errorf("%d were told to come again, want 99", unready)
+			}
+			if failures := w.load(t, 1, 1); len(failures) > 0 || w.pool.Snapshot("a/m").State != Healthy {
+				t.Errorf("the arm is back: got %v in state %v", failures, w.pool.Snapshot("a/m").State)
+			}
+		})
+	}
+}
+
+// TestProbation: an arm that has only begun to answer since its ejection is not well yet.
+func TestProbation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{}, []step{fails(Auth), {events: []string{roleChunk, textChunk}, hang: true}, good})
+		w.load(t, 1, 1)
+		time.Sleep(ejectFor)
+		if w.load(t, 1, 1); w.v[0].calls != 2 || w.pool.Snapshot("a/m").State != Ejected {
+			t.Errorf("after a probe that broke off: %v, want it ejected anew", w.pool.Snapshot("a/m").State)
+		}
+	})
+}
+
+// TestRightsGoBack: who may probe an arm, and then has no room or no retry left for it, leaves both to the next.
+func TestRightsGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := map[catalog.ArmID][]Limit{"a/m": {{Name: "a", Requests: 2}}}
+		w := newWorld(t, Options{Limits: limits}, []step{fails(Auth), fails(Auth), good}, []step{fails(Server)})
+		alone, second := w.plan(), w.plan()
+		alone.Candidates = w.arms[:1]
+		second.Candidates = []*catalog.Arm{w.arms[1], w.arms[0]}
+		try := func(plan *Plan) error {
+			a, err := w.pool.Do(t.Context(), plan)
+			if a != nil {
+				_ = a.Close()
+			}
+			return err
+		}
+		_ = try(alone)
+		w.pool.retries.fifths.Store(0)
+		if _ = try(second); w.v[0].calls != 1 {
+			t.Fatalf("%d calls, want none without a retry to spend", w.v[0].calls)
+		}
+		if _ = try(alone); w.v[0].calls != 2 {
+			t.Fatal("after a request without a retry nobody may try the arm, or it has no room")
+		}
+		if _ = try(alone); w.v[0].calls != 2 {
+			t.Fatalf("%d calls, want none without room", w.v[0].calls)
+		}
+		time.Sleep(time.Minute)
+		if err := try(alone); err != nil {
+			t.Errorf("after a request without room: %v, want that the arm is tried", err)
+		}
+	})
+}
+
+// TestRetryAfterIsKept: an arm that asks for patience stands behind the others for as long as it says, within bounds.
+func TestRetryAfterIsKept(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{0: limitedMin, 20 * time.Second: 20 * time.Second, time.Hour: limitedMax} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Options{}, []step{{err: &Error{Class: RateLimited, Message: "no", RetryAfter: asked}}, good}, []step{good})
+			start := time.Now()
+			w.load(t, 1, 1)
+			for w.pool.Snapshot("a/m").State == Limited {
+				time.Sleep(100 * time.Millisecond)
+			}
+			if got := time.Since(start).Round(time.Second); got != want {
+				t.Errorf("asked to wait %v it stood behind for %v, want %v", asked, got, want)
+			}
+		})
+	}
+}
+
+// TestAtMostHalfIsDegraded: all arms of a pool become slow; what they share is not theirs.
+func TestAtMostHalfIsDegraded(t *testing.T) {
+	for k := 1; k <= 20; k++ {
+		w := newWorld(t, Options{}, make([][]step, k)...)
+		down := 0
+		for _, arm := range w.arms {
+			w.pool.degrade(w.pool.live(arm.ID), w.arms, false)
+		}
+		for _, arm := range w.arms {
+			if w.pool.Snapshot(arm.ID).State == Degraded {
+				down++
+			}
+		}
+		if down != k/2 {
+			t.Errorf("%d of %d arms are degraded, want half", down, k)
+		}
+	}
 }
 
 // TestNotify: who asked is told once when an arm falls behind, why and for how long, and once when it answers again.

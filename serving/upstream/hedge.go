@@ -158,7 +158,6 @@ func (c *contest) settle(p *pending, got arrival) (*Answer, *Attempt) {
 		}
 	}
 	if got.panicked != "" {
-		p.release()
 		panic(got.panicked)
 	}
 	return p.arrived(got.err)

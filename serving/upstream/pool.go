@@ -192,9 +192,14 @@ func (p *Pool) Do(ctx context.Context, plan *Plan) (*Answer, error) {
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, limit, errDeadline)
 	run := &run{pool: p, plan: plan, queue: p.order(plan.Candidates)}
+	var a *Answer
+	defer func() {
+		if a == nil { // a panic on the way included
+			stop()
+		}
+	}()
 	a, err := run.attempts(ctx)
 	if err != nil {
-		stop()
 		return nil, err
 	}
 	a.stop = stop
@@ -386,16 +391,22 @@ func (p *Pool) prepare(ctx context.Context, plan *Plan, c *catalog.Arm, last boo
 }
 
 // call makes the attempt's call and waits for its first content. It is the one part of an attempt that may run beside another.
-func (a *Answer) call() error {
-	provider := a.pool.o.Providers[a.arm.ID.Provider()]
-	if provider == nil {
-		return errNoProvider
-	}
-	s, err := provider.Stream(a.ctx, a.req)
-	if err == nil {
+// A panic of the vendor's code leaves nothing of it open.
+func (a *Answer) call() (err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			a.release()
+		}
+	}()
+	var s Stream
+	if provider := a.pool.o.Providers[a.arm.ID.Provider()]; provider == nil {
+		err = errNoProvider
+	} else if s, err = provider.Stream(a.ctx, a.req); err == nil {
 		a.source = s
 		err = a.begin()
 	}
+	returned = true
 	return err
 }
 

@@ -212,6 +212,30 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestRetryAfterIsKept: a key whose vendor asks for patience rests for as long as it says, within bounds.
+func TestRetryAfterIsKept(t *testing.T) {
+	for asked, want := range map[time.Duration]time.Duration{0: limitedMin, 20 * time.Second: 20 * time.Second, time.Hour: limitedMax} {
+		synctest.Test(t, func(t *testing.T) {
+			first := &account{refuse: refusal(upstream.RateLimited, 429)}
+			first.refuse.RetryAfter = asked
+			w := newWorld(t, first, &account{})
+			start := time.Now()
+			for first.calls < 2 {
+				if err := w.ask("v/m"); err != nil {
+					t.Fatal(err)
+				}
+				if first.calls == 0 {
+					start = time.Now()
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if got := time.Since(start).Round(time.Second); got != want {
+				t.Errorf("asked to wait %v it rested for %v, want %v", asked, got, want)
+			}
+		})
+	}
+}
+
 // TestAllKeysGone: a request asks every key at most once, and one where all are known to be set aside.
 func TestAllKeysGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
