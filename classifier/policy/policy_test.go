@@ -55,6 +55,7 @@ func TestConstrain(t *testing.T) {
 		{"relative floor spares its reference", func(c *Case) { c.Reference = 2 }, []Filter{QualityFloor, QualityFloor, ok}, false},
 		{"floor above all serves the reference", func(c *Case) { c.QualityFloor, c.Reference = 0.99, 1 }, []Filter{QualityFloor, ok, QualityFloor}, true},
 		{"guard", func(c *Case) { c.Guard = Guard{On: true, Z: 1, Tolerance: 0.125} }, []Filter{Guarded, ok, ok}, false},
+		{"guard, at its edge", func(c *Case) { c.Guard.On, c.Candidates[0].Gap, c.Guard.Tolerance = true, -0.13, -c.Candidates[1].Gap }, []Filter{Guarded, ok, ok}, false},
 		{"guard without tolerance", func(c *Case) { c.Guard = Guard{On: true, Z: 1} }, []Filter{Guarded, Guarded, ok}, false},
 		{"guard, cheap fallback: dearer must be better", func(c *Case) {
 			c.Fallback, c.Guard = 0, Guard{On: true, Z: 1, Tolerance: 0.5}
