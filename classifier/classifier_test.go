@@ -461,6 +461,20 @@ func TestDamagedArtifact(t *testing.T) {
 	t.Logf("%d flipped bits and %d cuts, all refused", flips, cuts)
 }
 
+// TestGoldenRowsAreExact: a row that differs by more than rounding is seen.
+func TestGoldenRowsAreExact(t *testing.T) {
+	c := ready(t, madeUp(3, 2, 100))
+	first := &c.model.Golden[0].Want.Quality[0]
+	for off, ok := range map[float64]bool{0: true, 1e-13: true, 1e-11: false} {
+		was := *first
+		*first += off
+		if err := c.Replay(); (err == nil) != ok {
+			t.Errorf("off by %v: %v, want it taken %v", off, err, ok)
+		}
+		*first = was
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	m := madeUp(2, 2, 20)
 	ready(f, m)

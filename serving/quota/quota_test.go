@@ -152,6 +152,16 @@ func TestChangedLimitAndClock(t *testing.T) {
 	if _, r := q.Admit("k", governance.Limits{RequestsPerMinute: 5}, 0); r == nil {
 		t.Error("a clock that steps back filled the bucket")
 	}
+	l := governance.Limits{RequestsPerMinute: 2}
+	q.Admit("other", l, 0)
+	now = now.Add(-time.Hour)
+	if _, r := q.Admit("other", l, 0); r != nil {
+		t.Errorf("a clock that steps back emptied the bucket: %+v", r)
+	}
+	now = now.Add(30 * time.Second)
+	if _, r := q.Admit("other", l, 0); r != nil {
+		t.Errorf("time does not go on from where the clock stands: %+v", r)
+	}
 }
 
 // TestALaterLimitBeginsFull: what was sent while a rate had no limit is no debt of one that is set later.

@@ -146,8 +146,8 @@ func TestHandlerKeepsTheRest(t *testing.T) {
 		}
 		return a
 	}}), Secret(canary), Secret("")))
-	l.With("a", 1).WithGroup("g").Info("hello", "n", 2, "d", time.Second, "ok", true, "input_tokens", 7, "x_api_key", "x")
-	want := `{"level":"INFO","msg":"hello","a":1,"g":{"n":2,"d":1000000000,"ok":true,"input_tokens":7,"x_api_key":"[redacted]"}}` + "\n"
+	l.With("a", 1).WithGroup("g").Info("hello", "n", 2, "d", time.Second, "ok", true, "input_tokens", 7, "x_api_key", "x", "refresh_token", "x")
+	want := `{"level":"INFO","msg":"hello","a":1,"g":{"n":2,"d":1000000000,"ok":true,"input_tokens":7,"x_api_key":"[redacted]","refresh_token":"[redacted]"}}` + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
