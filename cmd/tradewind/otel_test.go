@@ -163,7 +163,7 @@ func traced(t *testing.T, c *collector, more map[string]string, config string) *
 // trace waits for the spans of a trace: the server's own first, then the others in the order of their beginning.
 func (c *collector) trace(t *testing.T, id string, want int) []span {
 	t.Helper()
-	for range 500 {
+	for range 6000 { // a minute
 		c.mu.Lock()
 		var all []span
 		for _, s := range c.spans {
@@ -448,7 +448,7 @@ func TestCollectorAway(t *testing.T) {
 				return dropped, waiting
 			}
 			dropped, waiting := lost()
-			for range 200 {
+			for range 6000 { // a minute
 				if dropped >= test.dropped {
 					break
 				}
@@ -460,7 +460,7 @@ func TestCollectorAway(t *testing.T) {
 			}
 			begun := time.Now()
 			s.stop()
-			if took := time.Since(begun); took > 20*time.Second { // FlushMax and what else a shutdown does on a busy machine
+			if took := time.Since(begun); took > time.Minute { // FlushMax and what else a shutdown does on a busy machine
 				t.Errorf("the end took %v", took)
 			}
 			if log := s.stderr.String(); !strings.Contains(log, "OpenTelemetry") && !strings.Contains(log, "the last spans were not sent") {

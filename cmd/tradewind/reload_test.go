@@ -259,9 +259,10 @@ func TestPricesChangeOnTheirDay(t *testing.T) {
 func TestReloadDrain(t *testing.T) {
 	r := startReloading(t, strings.Replace(oneModel, "name: lab,", "name: lab, on_disconnect: drain,", 1), pollEvery)
 	ended := make(chan bool, 1)
+	events := 250 // half a second: the client's leaving comes as news, and as writes that fail
 	r.vendor.refuse = func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		for range 250 { // half a second: the client's leaving comes as news, and as writes that fail
+		for range events {
 			_, _ = io.WriteString(w, `data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}`+"\n\n")
 			w.(http.Flusher).Flush()
 			select {
@@ -291,6 +292,7 @@ func TestReloadDrain(t *testing.T) {
 	until(t, "the number of reloads", 1, func() string {
 		return fmt.Sprint(strings.Count(r.stderr.String(), "the configuration is"))
 	})
+	events *= 100 // however late a busy machine hears that the client has gone
 	if leave() {
 		t.Error("after the reload a call outlived its client")
 	}

@@ -249,7 +249,7 @@ func TestCommandDiesWithItsChildren(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(10 * time.Second); alive(pid); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%s: process %d lives on", name, pid)
 				}
