@@ -85,6 +85,9 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 			if open := resp.Close; open != (tt.ends > 0) {
 				t.Errorf("%s: the connection is closed: %v", name, open)
 			}
+			if tt.status == 200 && !strings.Contains(string(text), "[DONE]") {
+				t.Errorf("%s: the answer was cut: %s", name, text)
+			}
 			if tt.status == 400 && !strings.Contains(string(text), "did not come") {
 				t.Errorf("%s: %s", name, text)
 			}

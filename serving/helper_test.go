@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,15 +75,16 @@ func ask(model, more string) string { return `{"model":"` + model + `",` + quest
 type world struct {
 	testing.TB
 	*serving.Gateway
-	handler http.Handler
-	vendor  *vendor
-	journal *journal.Journal
-	dir     string
-	books   *ledger.Memory
-	auth    *governance.Authenticator
-	metrics *telemetry.Metrics
-	log     *syncBuffer
-	seen    []datasets.Round
+	handler  http.Handler
+	vendor   *vendor
+	journal  *journal.Journal
+	dir      string
+	books    *ledger.Memory
+	auth     *governance.Authenticator
+	capacity *quota.Capacity
+	metrics  *telemetry.Metrics
+	log      *syncBuffer
+	seen     []datasets.Round
 }
 
 // setup says what differs from threeArms, one scripted vendor and no keys.
@@ -133,6 +135,10 @@ func newWorld(t testing.TB, s setup) *world {
 	} else if f, ok := s.ledger.(*brokenLedger); ok {
 		f.Store = w.books
 	}
+	if o.Capacity == nil {
+		o.Capacity = must(quota.NewCapacity(quota.CapacityOptions{}))(t)
+	}
+	w.capacity = o.Capacity
 	o.Log = slog.New(slog.NewTextHandler(w.log, nil))
 	if o.Uniform == nil {
 		o.Uniform = func() float64 { return 0.5 }
@@ -160,7 +166,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// audit checks the books of a gateway that has come to rest: nothing is held, each round that a vendor heard of has one
+// audit checks the books of a gateway that has come to rest: nothing is held or open, each round that a vendor heard of has one
 // decision and one outcome, and what the ledger has booked is what the outcomes cost.
 func (w *world) audit() {
 	w.Helper()
@@ -195,6 +201,15 @@ func (w *world) audit() {
 		if n != 0 {
 			w.Errorf("%d open holds of scope %s at rest", n, scope)
 		}
+	}
+	for end := time.Now().Add(time.Minute); w.vendor.open.Load() != 0 && time.Now().Before(end); { // an outrun call ends beside its request
+		time.Sleep(time.Millisecond)
+	}
+	if n := w.vendor.open.Load(); n != 0 {
+		w.Errorf("%d of the vendor's answers are open at rest", n)
+	}
+	if requests, bytes := w.capacity.Open(); requests != 0 || bytes != 0 {
+		w.Errorf("%d requests and %d bytes have a place at rest", requests, bytes)
 	}
 	if spent != settled {
 		w.Errorf("outcomes cost %s USD, the ledger settled %s", spent, settled)
@@ -367,6 +382,8 @@ type vendor struct {
 	mu     sync.Mutex
 	script func(call int, r *upstream.Request) (*script, error)
 	calls  []vendorCall
+	// open counts answers that were not closed.
+	open atomic.Int64
 }
 
 type vendorCall struct {
@@ -389,7 +406,7 @@ type script struct {
 	ctx    context.Context
 	next   int
 	stream bool
-	done   bool
+	close  func()
 }
 
 func (v *vendor) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
@@ -419,7 +436,8 @@ func (v *vendor) Stream(ctx context.Context, r *upstream.Request) (upstream.Stre
 			s.events = []string{whole("391", `{"prompt_tokens":7,"completion_tokens":3}`)}
 		}
 	}
-	s.ctx, s.stream = ctx, r.Stream
+	v.open.Add(1)
+	s.ctx, s.stream, s.close = ctx, r.Stream, sync.OnceFunc(func() { v.open.Add(-1) })
 	return s, nil
 }
 
@@ -479,7 +497,7 @@ func (s *script) Next() (upstream.Event, error) {
 	return ev, nil
 }
 
-func (s *script) Close() error { s.done = true; return nil }
+func (s *script) Close() error { s.close(); return nil }
 
 func whole(text, usage string) string {
 	return `{"id":"answer-1","object":"chat.completion","model":"x","choices":[{"index":0,"message":{"role":"assistant","content":"` + text + `"},"finish_reason":"stop"}],"usage":` + usage + `}`

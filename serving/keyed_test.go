@@ -177,6 +177,17 @@ func TestKeyOfChargedFailures(t *testing.T) {
 	}
 }
 
+// TestKeyOfAPanicAtTheEnd: where even the end of a request panics, a retry is not told to wait for it.
+func TestKeyOfAPanicAtTheEnd(t *testing.T) {
+	w := keyedWorld(t, setup{unaudited: true, ledger: &brokenLedger{settle: func() { panic("scripted") }}}, idempotency.Options{})
+	w.vendor.play(func(int, *upstream.Request) (*script, error) { return &script{err: fails(upstream.Cut, 0)}, nil })
+	body := ask("one/cheap", `,"tradewind":{"fallback":false}`)
+	if a := w.keyed("/v1/chat/completions", body, "k"); a.status != 500 {
+		t.Fatalf("%d %s, want the panic", a.status, a.body)
+	}
+	w.keyed("/v1/chat/completions", body, "k").wantError(409, openai.AnswerNotKept)
+}
+
 // slow makes the vendor wait, before a whole answer or the second event of a stream, until it is let go or cancelled.
 func (w *world) slow() (begun chan struct{}, letGo func()) {
 	begun, gate := make(chan struct{}, 100), make(chan struct{})

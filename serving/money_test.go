@@ -208,6 +208,53 @@ func TestSecondHold(t *testing.T) {
 }
 
 // TestNoMoneyForASecondHold: the request ends, and what the first attempt may cost is not forgotten.
+// TestCapIsSent: what bounds the hold bounds the answer, whatever the client says or leaves out.
+func TestCapIsSent(t *testing.T) {
+	for _, tt := range []struct {
+		path, body string
+		most       int // the operator's
+		want       string
+	}{
+		{"/v1/chat/completions", ask("one/cheap", ""), 0, "1000"}, // the arm's
+		{"/v1/chat/completions", ask("one/cheap", ""), 50, "50"},
+		{"/v1/chat/completions", ask("one/cheap", `,"max_tokens":7`), 50, "7"},
+		{"/v1/chat/completions", ask("one/cheap", `,"max_tokens":5000`), 0, "1000"},
+		{"/v1/messages", ask("one/cheap", `,"max_tokens":5000`), 0, "1000"},
+		{"/v1/responses", `{"model":"one/cheap","input":"hi"}`, 50, "50"},
+	} {
+		w := newWorld(t, setup{options: serving.Options{OutputTokensMax: tt.most}})
+		w.do("POST", tt.path, tt.body).wantOK()
+		if sent := w.vendor.calls[0].body; dig(t, sent, "max_tokens") != tt.want {
+			t.Errorf("%s of %s: the vendor was sent %s, want a cap of %s", tt.body, tt.path, sent, tt.want)
+		}
+	}
+}
+
+// TestMoneyGoneMeanwhile: where others were quicker and what is left carries the action alone, no dearer arm stands in for it.
+func TestMoneyGoneMeanwhile(t *testing.T) {
+	books := &brokenLedger{}
+	w := newWorld(t, setup{auth: budget(boundOf(t, "three/dear").Dollars()), ledger: books})
+	dearer := bound(w, "three/dear") - bound(w, "one/cheap")
+	chain := []ledger.AccountID{ledger.Account("key", w.auth.Principals()[0].KeyID, ledger.Total)}
+	first := true
+	books.hold = func() (err error) { // between the choice and the hold
+		if first {
+			err = w.books.Hold(t.Context(), "another", chain, dearer, time.Now().Add(time.Hour))
+		}
+		first = false
+		return err
+	}
+	w.vendor.play(func(int, *upstream.Request) (*script, error) { return nil, fails(upstream.Auth, 401) })
+	a := w.chat(ask("auto", `,"max_tokens":100`), bearer(keyA)...)
+	a.wantError(502, openai.UpstreamFailed)
+	if d, _ := w.outcome(a); d.Hold != bound(w, "one/cheap") || len(w.vendor.called()) != 1 {
+		t.Errorf("held %s, called %v", d.Hold, w.vendor.called())
+	}
+	if err := w.books.Release(t.Context(), "another"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoMoneyForASecondHold(t *testing.T) {
 	w := newWorld(t, setup{auth: budget(boundOf(t, "three/dear").Dollars())})
 	w.vendor.play(func(int, *upstream.Request) (*script, error) { return nil, fails(upstream.TimedOut, 0) })
@@ -272,6 +319,19 @@ func TestJournalAway(t *testing.T) {
 		t.Errorf("%d holds, %d calls", n, len(w.vendor.called()))
 	}
 	w.do("POST", "/v1/feedback", `{"decision_id":"`+string(a.round())+`","score":1}`).wantError(503, openai.StoreUnavailable)
+}
+
+// TestOutcomeAway: what a vendor has done is paid and served whether or not it can be written down.
+func TestOutcomeAway(t *testing.T) {
+	w := newWorld(t, setup{unaudited: true})
+	w.vendor.play(func(int, *upstream.Request) (*script, error) {
+		return &script{before: func(int) { _ = w.journal.Close() }}, nil
+	})
+	a := w.chat(ask("auto", "")).wantOK()
+	b := must(w.books.Balance(t.Context(), ledger.Account("key", governance.Local, ledger.Total)))(t)
+	if b.Held != 0 || b.Settled == 0 || b.Settled.String() != a.header.Get("X-Tradewind-Cost-Usd") || !strings.Contains(w.log.String(), "an outcome was not journaled") {
+		t.Errorf("balance %+v, headers %v, log %s", b, a.header, w.log)
+	}
 }
 
 // TestMoreThanTheHold: a vendor that counts more than the bound is paid, and the excess is known.

@@ -235,6 +235,22 @@ func TestBodiesAreBounded(t *testing.T) {
 	})
 }
 
+// TestRoomIsSharedByOrganizations: an organization has no more room for having more keys.
+func TestRoomIsSharedByOrganizations(t *testing.T) {
+	capacity := must(quota.NewCapacity(quota.CapacityOptions{Requests: 10}))(t)
+	w := newWorld(t, setup{options: serving.Options{Capacity: capacity}, auth: governance.Options{Keys: []governance.KeyConfig{
+		{Key: keyA, Org: "acme"}, {Key: keyMate, Org: "acme"}, {Key: keyB},
+	}}})
+	for range 9 {
+		place := must(capacity.Enter("acme", 0))(t)
+		defer place.Leave()
+	}
+	for _, key := range []string{keyA, keyMate} {
+		w.chat(ask("auto", ""), bearer(key)...).wantError(503, openai.Overloaded)
+	}
+	w.chat(ask("auto", ""), bearer(keyB)...).wantOK()
+}
+
 // TestTenantsDoNotInterfere is P18: what a sends has the same answers, limits and times whether or not b sends a hundred
 // times as much, also what is wrong, beyond its rate, or given up.
 func TestTenantsDoNotInterfere(t *testing.T) {

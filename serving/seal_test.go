@@ -1,8 +1,10 @@
 package serving_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -80,6 +82,33 @@ func TestSealer(t *testing.T) {
 			t.Errorf("%d rounds and %d scores in the log (%v), want 3 and 3", n, len(feedback), err)
 		}
 	})
+}
+
+// TestSealerKeepsDamage: what can be read of a damaged segment is sealed, and the segment is kept and named.
+func TestSealerKeepsDamage(t *testing.T) {
+	w := newWorld(t, setup{unaudited: true})
+	log := must(datasets.OpenLog(filepath.Join(t.TempDir(), "log"), datasets.LogOptions{}))(t)
+	for range 5 {
+		w.chat(ask("auto", "")).wantOK()
+	}
+	segments := must(filepath.Glob(filepath.Join(w.dir, "*.journal")))(t)
+	text := must(os.ReadFile(segments[0]))(t)
+	text[len(text)-3] ^= 1 // of the last outcome
+	if err := os.WriteFile(segments[0], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &serving.Sealer{Journal: w.journal, Log: log, Logger: slog.New(slog.NewTextHandler(w.log, nil))}
+	if err := s.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err := log.Rounds(t.Context(), func(rounds []datasets.Round) error { n += len(rounds); return nil })
+	if kept, _ := os.ReadFile(segments[0] + ".damaged"); n != 4 || err != nil || !bytes.Equal(kept, text) {
+		t.Errorf("%d rounds were sealed (%v), %d bytes kept, want four rounds and the segment as it is", n, err, len(kept))
+	}
+	if !strings.Contains(w.log.String(), "a journal segment is damaged") {
+		t.Errorf("nobody was told: %s", w.log)
+	}
 }
 
 // TestSealerInHaste: a child yields to requests until segments pile up.

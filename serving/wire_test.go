@@ -394,6 +394,36 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
+// TestConcurrency: a key has so many requests at once, and each gives its place back however it ends.
+func TestConcurrency(t *testing.T) {
+	w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Concurrent: 1}}}})
+	w.vendor.play(func(n int, _ *upstream.Request) (*script, error) {
+		switch n {
+		case 1:
+			return &script{before: func(int) {
+				a := w.chat(ask("auto", ""), bearer(keyA)...)
+				a.wantError(http.StatusTooManyRequests, openai.RateLimitExceeded)
+				if got := a.get("error.tradewind.reason"); got != "rate_limited_concurrent" || a.header.Get("Retry-After") == "" {
+					t.Errorf("reason %v, headers %v", got, a.header)
+				}
+			}}, nil
+		case 2:
+			return nil, fails(upstream.BadRequest, 400)
+		case 3:
+			return &script{panicAt: 1}, nil
+		}
+		return &script{}, nil
+	})
+	for i, want := range []int{200, 400, 500, 200} {
+		if a := w.chat(ask("auto", `,"stream":true`), bearer(keyA)...); a.status != want {
+			t.Errorf("request %d: got %d %.300s, want %d", i+1, a.status, a.body, want)
+		}
+		if a := w.do("POST", "/v1/route", ask("auto", ""), bearer(keyA)...); a.status != 200 {
+			t.Errorf("a dry run behind it: got %d %.300s", a.status, a.body)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	if _, err := serving.New(serving.Options{}); err == nil || !strings.Contains(err.Error(), "is required") {
 		t.Errorf("empty options: %v", err)

@@ -289,6 +289,9 @@ func TestMetricsTellTheTruth(t *testing.T) {
 	if beside := value("router_cost_usd_total"); beside <= 0 || beside >= value("cost_usd_total") {
 		t.Errorf("routing cost %v of %v", beside, value("cost_usd_total"))
 	}
+	if answered, all := value("answers_total"), value("decisions_total"); answered == 0 || answered > all {
+		t.Errorf("%v answers of %v rounds", answered, all)
+	}
 	if explored, all := value("exploration_spend_usd_total"), value("decisions_total", "reason=explored"); (explored > 0) != (all > 0) {
 		t.Errorf("%v rounds explored, for %v USD", all, explored)
 	}

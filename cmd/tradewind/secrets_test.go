@@ -269,6 +269,7 @@ func secretRun(t *testing.T, change func(*fleet)) (shown []place) {
 	}
 	show("a refusal", s.call("POST", "/v1/chat/completions", gatewayCanary+"x", ask("auto", "hi", "")))
 	show("a key in a URL", s.call("GET", "/v1/nothing?key="+url.QueryEscape(gatewayCanary), gatewayCanary, ""))
+	show("a key for a field", s.call("POST", "/v1/chat/completions", gatewayCanary, ask("auto", "hi", `,"tradewind":{"`+gatewayCanary+`":1}`)))
 	show("the models", s.call("GET", "/v1/models", gatewayCanary, ""))
 	show("the usage", s.call("GET", "/v1/usage", gatewayCanary, ""))
 	show("the metrics", s.call("GET", "/metrics", "", ""))
