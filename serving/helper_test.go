@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -47,6 +49,14 @@ func TestMain(m *testing.M) {
 		return
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// bubble is synctest.Test for what reads Parquet: the decoders that are kept for the next reader belong to the bubble that
+// they were made in, so none of them may be left behind.
+func bubble(t *testing.T, test func(*testing.T)) {
+	synctest.Test(t, test)
+	runtime.GC()
+	runtime.GC() // the first one only sets aside what is pooled
 }
 
 // threeArms are of one tier and stand at three providers. Without an artifact the cheapest is the fallback and serves;

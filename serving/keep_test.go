@@ -18,7 +18,7 @@ import (
 // TestKeeper: at its start and every hour, an hour is merged once it is over and dropped once it is too old, and a failure
 // is logged and tried again.
 func TestKeeper(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		log := must(datasets.OpenLog(filepath.Join(t.TempDir(), "log"), datasets.LogOptions{}))(t)
 		n := 0
 		seal := func() {

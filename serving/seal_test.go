@@ -26,7 +26,7 @@ import (
 // TestSealer: rounds and feedback reach the Parquet log once, after a closed segment, after the interval and at the end,
 // and a log that cannot be written loses nothing.
 func TestSealer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		w := newWorld(t, setup{unaudited: true}) // the sealer empties the journal that an audit reads
 		dir := filepath.Join(t.TempDir(), "log")
 		log := must(datasets.OpenLog(dir, datasets.LogOptions{}))(t)
