@@ -457,7 +457,7 @@ func TestClientLeavesTheLadder(t *testing.T) {
 
 // TestPanicInTheLadder: a panic in a further attempt books what may have been billed and is told as an error.
 func TestPanicInTheLadder(t *testing.T) {
-	w := gated(t, gate.PolicyConfig{}, setup{})
+	w := gated(t, gate.PolicyConfig{}, setup{panics: true})
 	w.vendor.play(func(call int, r *upstream.Request) (*script, error) {
 		if call == 2 {
 			return &script{panicAt: 1}, nil

@@ -111,6 +111,8 @@ type setup struct {
 	now func() time.Time
 	// unaudited leaves out the last check, for tests that break the books on purpose.
 	unaudited bool
+	// panics says that requests are to.
+	panics bool
 }
 
 func newWorld(t testing.TB, s setup) *world {
@@ -158,6 +160,9 @@ func newWorld(t testing.TB, s setup) *world {
 	t.Cleanup(func() {
 		if !s.unaudited {
 			w.audit()
+		}
+		if _, what, found := strings.Cut(w.log.String(), "panic in a request"); found && !s.panics {
+			t.Errorf("a request panicked: %.500s", what)
 		}
 		if err := w.journal.Close(); err != nil {
 			t.Error(err)
@@ -416,7 +421,7 @@ type script struct {
 	ctx    context.Context
 	next   int
 	stream bool
-	close  func()
+	close  func() // nil where nobody counts what is open
 }
 
 func (v *vendor) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
@@ -507,7 +512,12 @@ func (s *script) Next() (upstream.Event, error) {
 	return ev, nil
 }
 
-func (s *script) Close() error { s.close(); return nil }
+func (s *script) Close() error {
+	if s.close != nil {
+		s.close()
+	}
+	return nil
+}
 
 func whole(text, usage string) string {
 	return `{"id":"answer-1","object":"chat.completion","model":"x","choices":[{"index":0,"message":{"role":"assistant","content":"` + text + `"},"finish_reason":"stop"}],"usage":` + usage + `}`

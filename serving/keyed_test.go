@@ -154,7 +154,7 @@ func TestKeyOfChargedFailures(t *testing.T) {
 		"a panic in a stream":            {script{panicAt: 2, events: []string{delta("a"), delta("b")}}, `,"stream":true`, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := keyedWorld(t, setup{}, idempotency.Options{})
+			w := keyedWorld(t, setup{panics: true}, idempotency.Options{})
 			w.vendor.play(func(int, *upstream.Request) (*script, error) {
 				s := c.script
 				return &s, nil
@@ -179,7 +179,7 @@ func TestKeyOfChargedFailures(t *testing.T) {
 
 // TestKeyOfAPanicAtTheEnd: where even the end of a request panics, a retry is not told to wait for it.
 func TestKeyOfAPanicAtTheEnd(t *testing.T) {
-	w := keyedWorld(t, setup{unaudited: true, ledger: &brokenLedger{settle: func() { panic("scripted") }}}, idempotency.Options{})
+	w := keyedWorld(t, setup{unaudited: true, panics: true, ledger: &brokenLedger{settle: func() { panic("scripted") }}}, idempotency.Options{})
 	w.vendor.play(func(int, *upstream.Request) (*script, error) { return &script{err: fails(upstream.Cut, 0)}, nil })
 	body := ask("one/cheap", `,"tradewind":{"fallback":false}`)
 	if a := w.keyed("/v1/chat/completions", body, "k"); a.status != 500 {

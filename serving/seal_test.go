@@ -141,7 +141,7 @@ func TestSealerInHaste(t *testing.T) {
 // TestPanicsOutsideOfRounds: other handlers contain theirs too.
 func TestPanicsOutsideOfRounds(t *testing.T) {
 	var fired bool
-	w := newWorld(t, setup{options: serving.Options{Now: func() time.Time {
+	w := newWorld(t, setup{panics: true, options: serving.Options{Now: func() time.Time {
 		if fired {
 			fired = false
 			panic("scripted")

@@ -453,6 +453,7 @@ func TestPanics(t *testing.T) {
 		"stream":       {},
 	} {
 		fired.Store(false)
+		s.panics = true
 		w := newWorld(t, s)
 		more := ""
 		w.vendor.play(func(call int, r *upstream.Request) (*script, error) {
@@ -495,7 +496,7 @@ func TestPanics(t *testing.T) {
 func TestPanicWhileSettling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fired := false
-		w := newWorld(t, setup{unaudited: true, ledger: &brokenLedger{settle: func() {
+		w := newWorld(t, setup{unaudited: true, panics: true, ledger: &brokenLedger{settle: func() {
 			if !fired {
 				fired = true
 				panic("scripted")

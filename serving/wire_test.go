@@ -396,7 +396,7 @@ func TestRateLimits(t *testing.T) {
 
 // TestConcurrency: a key has so many requests at once, and each gives its place back however it ends.
 func TestConcurrency(t *testing.T) {
-	w := newWorld(t, setup{auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Concurrent: 1}}}})
+	w := newWorld(t, setup{panics: true, auth: governance.Options{Keys: []governance.KeyConfig{{Key: keyA, Concurrent: 1}}}})
 	w.vendor.play(func(n int, _ *upstream.Request) (*script, error) {
 		switch n {
 		case 1:
