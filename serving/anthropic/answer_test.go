@@ -211,6 +211,60 @@ func TestAnswersThereAndBack(t *testing.T) {
 	})
 }
 
+// TestThoughtsReturn: a client of chat that gives a message back as it got it gives Claude its thoughts back, streamed or whole.
+func TestThoughtsReturn(t *testing.T) {
+	const content = `[{"type":"thinking","thinking":"h\nm","signature":"c2ln"},{"type":"redacted_thinking","data":"c2VjcmV0"},{"type":"thinking","thinking":"","signature":"b20="},{"type":"text","text":"ho"}]`
+	var events []openai.Chunk
+	var r Reader
+	var w ChatWriter
+	for _, payload := range []string{
+		`{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}`,
+		`{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"h\n"}}`, `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"m"}}`,
+		`{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"c2ln"}}`, `{"type":"content_block_stop","index":0}`,
+		`{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"c2VjcmV0"}}`, `{"type":"content_block_stop","index":1}`,
+		`{"type":"content_block_start","index":2,"content_block":{"type":"thinking","thinking":"","signature":""}}`, // not shown, but signed
+		`{"type":"content_block_delta","index":2,"delta":{"type":"signature_delta","signature":"b20="}}`, `{"type":"content_block_stop","index":2}`,
+		`{"type":"content_block_start","index":3,"content_block":{"type":"text","text":"ho"}}`, `{"type":"content_block_stop","index":3}`,
+	} {
+		c, err := r.Event([]byte(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := w.Event(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, said...)
+	}
+	var details []any
+	for _, ev := range events {
+		delta := parsed(t, ev.Data).(obj)["choices"].([]any)[0].(obj)["delta"].(obj)
+		if list, ok := delta["reasoning_details"].([]any); ok {
+			details = append(details, list...)
+		}
+	}
+	c, err := r.Whole([]byte(`{"id":"msg_1","type":"message","role":"assistant","content":` + content + `,"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":2}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := w.Whole(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := parsed(t, whole.Data).(obj)["choices"].([]any)[0].(obj)["message"].(obj)
+	if !reflect.DeepEqual(details, message["reasoning_details"]) {
+		t.Errorf("streamed %v\nwhole    %v", details, message["reasoning_details"])
+	}
+	back, err := json.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := FromChat([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"},`+string(back)+`,{"role":"user","content":"so?"}]}`), 9)
+	if want := `{"role":"assistant","content":` + content + `}`; err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v: the request is %s, want %s in it", err, out, want)
+	}
+}
+
 // once ends a source after its first event.
 type once struct {
 	Source

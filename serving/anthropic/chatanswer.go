@@ -16,7 +16,13 @@ type ChatWriter struct {
 	// tool says that the open block is a call, argued that its arguments have begun.
 	tool, argued bool
 	usage        openai.Usage
+	// thought and signature are of the open block, if it is one of thinking.
+	thought   []byte
+	signature string
 }
+
+// thoughtMax bounds a thought that is kept until its signature comes, and the signature.
+const thoughtMax = 4 << 20
 
 // finishReason is chat's name of a stop_reason.
 func finishReason(stop string) string {
@@ -31,8 +37,8 @@ func finishReason(stop string) string {
 	return "stop"
 }
 
-// Event returns the chat events that say one event in Messages, which a Reader has read. Signatures and marks have no
-// place in chat; what a client of chat cannot have asked for is an error.
+// Event returns the chat events that say one event in Messages, which a Reader has read. What a client of chat cannot
+// have asked for is an error.
 func (w *ChatWriter) Event(c *openai.Chunk) ([]openai.Chunk, error) {
 	fields, err := object(c.Data)
 	if err != nil {
@@ -57,8 +63,11 @@ func (w *ChatWriter) Event(c *openai.Chunk) ([]openai.Chunk, error) {
 	case "content_block_delta":
 		return w.blockDelta(fields)
 	case "content_block_stop":
-		if w.tool && !w.argued { // a call without arguments
+		switch {
+		case w.tool && !w.argued: // a call without arguments
 			return w.call(`"function":{"arguments":"{}"}`)
+		case w.signature != "": // its maker wants the thought back as a whole
+			return w.chunks(`{"reasoning_details":[`+signed(string(w.thought), w.signature)+`]}`, "null")
 		}
 	case "message_delta":
 		w.usage = c.Counted
@@ -110,14 +119,17 @@ func (w *ChatWriter) blockStart(fields openai.Fields) ([]openai.Chunk, error) {
 	if err != nil {
 		return nil, errNotMessages
 	}
-	w.tool, w.argued = false, false
+	w.tool, w.argued, w.thought, w.signature = false, false, w.thought[:0], ""
 	switch string(block.Get("type")) {
 	case `"text"`:
 		return w.text("content", block.Get("text"))
 	case `"thinking"`:
+		if err := w.think(block); err != nil {
+			return nil, err
+		}
 		return w.text("reasoning_content", block.Get("thinking"))
 	case `"redacted_thinking"`: // only its maker can read it
-		return nil, nil
+		return w.chunks(`{"reasoning_details":[`+encrypted(block.Get("data"))+`]}`, "null")
 	case `"tool_use"`:
 		w.tool = true
 		w.calls++
@@ -145,7 +157,10 @@ func (w *ChatWriter) blockDelta(fields openai.Fields) ([]openai.Chunk, error) {
 	switch string(delta.Get("type")) {
 	case `"text_delta"`:
 		return w.text("content", delta.Get("text"))
-	case `"thinking_delta"`:
+	case `"thinking_delta"`, `"signature_delta"`:
+		if err := w.think(delta); err != nil {
+			return nil, err
+		}
 		return w.text("reasoning_content", delta.Get("thinking"))
 	case `"input_json_delta"`:
 		if part := delta.Get("partial_json"); w.tool && part.IsText() && !part.Empty() {
@@ -153,7 +168,32 @@ func (w *ChatWriter) blockDelta(fields openai.Fields) ([]openai.Chunk, error) {
 			return w.call(`"function":{"arguments":` + string(part) + `}`)
 		}
 	}
-	return nil, nil // a signature or a citation
+	return nil, nil // a citation
+}
+
+// think keeps a thought until its block ends, and its signature.
+func (w *ChatWriter) think(piece openai.Fields) error {
+	text, _ := piece.Get("thinking").Text("") // a signature comes without a text
+	signature, _ := piece.Get("signature").Text("")
+	if len(w.thought)+len(text) > thoughtMax || len(w.signature)+len(signature) > thoughtMax {
+		return openai.Unsayable("a thought has more than %d bytes", thoughtMax)
+	}
+	w.thought, w.signature = append(w.thought, text...), w.signature+signature
+	return nil
+}
+
+// signed and encrypted are thoughts as only their maker can read them, in OpenRouter's form, for clients that give an
+// assistant's message back as they got it.
+func signed(thought, signature string) string {
+	detail := openai.AppendText([]byte(`{"type":"reasoning.text","text":`), thought)
+	return string(append(openai.AppendText(append(detail, `,"signature":`...), signature), '}'))
+}
+
+func encrypted(data openai.Value) string {
+	if !data.IsText() {
+		data = openai.Value(`""`)
+	}
+	return `{"type":"reasoning.encrypted","data":` + string(data) + `}`
 }
 
 // appendChatUsage appends a usage object of chat.
@@ -181,57 +221,76 @@ func (w *ChatWriter) Whole(c *openai.Chunk) (openai.Chunk, error) {
 	}
 	w.id, _ = fields.Get("id").Text("id") // one without an id stays without
 	w.model, _ = fields.Get("model").Text("model")
-	var text, thought string
-	var calls []byte
-	err = fields.Get("content").Elements("content", func(i int, v openai.Value) error {
-		block, err := v.Fields("content")
-		if err != nil {
-			return errNotMessages
-		}
-		switch kind := string(block.Get("type")); kind {
-		case `"text"`, `"thinking"`:
-			name, to := "text", &text
-			if kind == `"thinking"` {
-				name, to = "thinking", &thought
-			}
-			s, err := block.Get(name).Text(name)
-			*to += s
-			return err
-		case `"redacted_thinking"`: // only its maker can read it
-		case `"tool_use"`:
-			input := block.Get("input")
-			if input == nil {
-				input = openai.Value("{}")
-			}
-			calls = append(append(comma(calls), `{"id":`...), block.Get("id")...)
-			calls = append(append(calls, `,"type":"function","function":{"name":`...), block.Get("name")...)
-			calls = append(openai.AppendText(append(calls, `,"arguments":`...), string(input)), '}', '}')
-		default:
-			return openai.Unsayable("it has a block of type %.64s", block.Get("type"))
-		}
-		return nil
-	})
-	if err != nil {
+	var m wholeMessage
+	if err := fields.Get("content").Elements("content", func(_ int, v openai.Value) error { return m.block(v) }); err != nil {
 		return openai.Chunk{}, err
 	}
-	data := append(w.head(nil, "chat.completion"), `,"choices":[{"index":0,"message":{"role":"assistant","content":`...)
-	if text == "" && calls != nil {
-		data = append(data, "null"...)
-	} else {
-		data = openai.AppendText(data, text)
-	}
-	if thought != "" {
-		data = openai.AppendText(append(data, `,"reasoning_content":`...), thought)
-	}
-	if calls != nil {
-		data = append(append(append(data, `,"tool_calls":[`...), calls...), ']')
-	}
+	data := m.append(append(w.head(nil, "chat.completion"), `,"choices":[{"index":0,"message":`...))
 	stop, _ := fields.Get("stop_reason").Text("stop_reason")
-	data = append(openai.AppendText(append(data, `},"finish_reason":`...), finishReason(stop)), '}', ']')
+	data = append(openai.AppendText(append(data, `,"finish_reason":`...), finishReason(stop)), '}', ']')
 	if c.Counted.Known {
 		data = appendChatUsage(append(data, `,"usage":`...), c.Counted)
 	}
 	out, err := openai.ParseChunk(append(data, '}'))
 	out.Kind |= openai.IsDone | c.Kind&openai.HasContent
 	return out, err
+}
+
+// wholeMessage gathers the blocks of an answer. Calls and details are lists without their brackets.
+type wholeMessage struct {
+	text, thought  string
+	calls, details []byte
+}
+
+func (m *wholeMessage) block(v openai.Value) error {
+	block, err := v.Fields("content")
+	if err != nil {
+		return errNotMessages
+	}
+	switch string(block.Get("type")) {
+	case `"text"`:
+		text, err := block.Get("text").Text("text")
+		m.text += text
+		return err
+	case `"thinking"`:
+		text, err := block.Get("thinking").Text("thinking")
+		if m.thought += text; err != nil {
+			return err
+		}
+		if signature, _ := block.Get("signature").Text(""); signature != "" { // copies of the API sign nothing
+			m.details = append(comma(m.details), signed(text, signature)...)
+		}
+	case `"redacted_thinking"`: // only its maker can read it
+		m.details = append(comma(m.details), encrypted(block.Get("data"))...)
+	case `"tool_use"`:
+		input := block.Get("input")
+		if input == nil {
+			input = openai.Value("{}")
+		}
+		m.calls = append(append(comma(m.calls), `{"id":`...), block.Get("id")...)
+		m.calls = append(append(m.calls, `,"type":"function","function":{"name":`...), block.Get("name")...)
+		m.calls = append(openai.AppendText(append(m.calls, `,"arguments":`...), string(input)), '}', '}')
+	default:
+		return openai.Unsayable("it has a block of type %.64s", block.Get("type"))
+	}
+	return nil
+}
+
+func (m *wholeMessage) append(dst []byte) []byte {
+	dst = append(dst, `{"role":"assistant","content":`...)
+	if m.text == "" && m.calls != nil {
+		dst = append(dst, "null"...)
+	} else {
+		dst = openai.AppendText(dst, m.text)
+	}
+	if m.thought != "" {
+		dst = openai.AppendText(append(dst, `,"reasoning_content":`...), m.thought)
+	}
+	if m.details != nil {
+		dst = append(append(append(dst, `,"reasoning_details":[`...), m.details...), ']')
+	}
+	if m.calls != nil {
+		dst = append(append(append(dst, `,"tool_calls":[`...), m.calls...), ']')
+	}
+	return append(dst, '}')
 }

@@ -69,7 +69,7 @@ func (t *turns) message(param string, v openai.Value) error {
 	if err != nil {
 		return err
 	}
-	known := []string{"role", "content"}
+	known := []string{"role", "content", "cache_control"}
 	switch role {
 	case "system", "developer":
 		if len(t.out) > 0 || t.role != "" {
@@ -77,21 +77,23 @@ func (t *turns) message(param string, v openai.Value) error {
 		}
 		before := len(t.system)
 		t.system, err = appendBlocks(t.system, param+".content", fields.Get("content"), false)
-		if mark := fields.Get("cache_control"); mark != nil && len(t.system) > before {
+		if mark := markOf(fields); mark != nil && len(t.system) > before {
 			t.system = append(append(append(t.system[:len(t.system)-1], `,"cache_control":`...), mark...), '}')
 		}
-		known = append(known, "cache_control")
 	case "user":
 		if !t.results {
 			t.flush()
 		}
 		t.results, t.role = false, "user"
-		err = t.content(param+".content", fields.Get("content"))
+		err = t.content(param+".content", fields)
 	case "assistant":
 		t.flush()
 		t.role = "assistant"
-		known = append(known, "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning") // thoughts that nobody signed are left out
-		if err = t.content(param+".content", fields.Get("content")); err == nil {
+		known = append(known, "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details") // thoughts that nobody signed are left out
+		if err = t.thoughts(param+".reasoning_details", fields.Get("reasoning_details")); err == nil {
+			err = t.content(param+".content", fields)
+		}
+		if err == nil {
 			err = t.said(param, fields)
 		}
 	case "tool":
@@ -99,7 +101,7 @@ func (t *turns) message(param string, v openai.Value) error {
 			t.flush()
 		}
 		t.results, t.role = true, "user"
-		known = append(known, "tool_call_id", "cache_control")
+		known = append(known, "tool_call_id", "name") // whose call it was is known by its id
 		err = t.result(param, fields)
 	default:
 		err = unsayable(param+".role", "they know system, user, assistant and tool")
@@ -112,17 +114,67 @@ func (t *turns) message(param string, v openai.Value) error {
 	return err
 }
 
-// content adds the content of a user or the assistant.
-func (t *turns) content(param string, v openai.Value) error {
-	empty := len(t.blocks) == 0
+// content adds the content of a user or the assistant. A mark on the message is one on its last block.
+func (t *turns) content(param string, fields openai.Fields) error {
+	v, before := fields.Get("content"), len(t.blocks)
 	blocks, err := appendBlocks(t.blocks, param, v, true)
 	t.blocks = blocks
-	if empty && v.IsText() && !v.Empty() {
+	if before == 0 && v.IsText() && !v.Empty() {
 		t.plain = v
 	} else if len(t.blocks) > 0 {
 		t.plain = nil
 	}
+	if mark := markOf(fields); mark != nil && len(t.blocks) > before {
+		t.blocks, t.plain = append(append(append(t.blocks[:len(t.blocks)-1], `,"cache_control":`...), mark...), '}'), nil
+	}
 	return err
+}
+
+// markOf is the mark of a message for its last block, nil where the last part of its content has one of its own.
+func markOf(fields openai.Fields) openai.Value {
+	mark, content := fields.Get("cache_control"), fields.Get("content")
+	if mark == nil || !content.IsArray() {
+		return mark
+	}
+	own := false
+	_ = content.Elements("", func(_ int, v openai.Value) error { // what is no part was refused before
+		part, err := v.Fields("")
+		own = err == nil && part.Get("cache_control") != nil
+		return nil
+	})
+	if own {
+		return nil
+	}
+	return mark
+}
+
+// thoughts adds those of the assistant that Anthropic has signed or encrypted, wherever it was asked. All others it would
+// refuse, and they are left out.
+func (t *turns) thoughts(param string, v openai.Value) error {
+	if v.Empty() {
+		return nil
+	}
+	return v.Elements(param, func(i int, v openai.Value) error {
+		at := openai.Path(param, i, "")
+		fields, err := v.Fields(at)
+		if err != nil {
+			return err
+		}
+		text, signature, data := fields.Get("text"), fields.Get("signature"), fields.Get("data")
+		for _, s := range [...]openai.Value{text, signature, data} {
+			if s != nil && !s.IsText() {
+				return openai.BadParam(at, "must hold strings")
+			}
+		}
+		switch {
+		case !openai.ClaudesThought(fields):
+		case !signature.Empty() && text != nil:
+			t.add(`{"type":"thinking","thinking":`, string(text), `,"signature":`, string(signature), `}`)
+		case !data.Empty():
+			t.add(`{"type":"redacted_thinking","data":`, string(data), `}`)
+		}
+		return nil
+	})
 }
 
 // said adds what an assistant has beside its content.

@@ -14,12 +14,20 @@ var ignored = []string{"stream_options", "store", "metadata", "prompt_cache_key"
 
 // FromChat says a chat request in Messages. The error is an *openai.Error that names the first field that cannot be said.
 // A request without a cap on its answer gets capDefault, because Messages must have one.
-func FromChat(body []byte, capDefault int) ([]byte, error) {
+func FromChat(body []byte, capDefault int) ([]byte, error) { return fromChat(body, capDefault, false) }
+
+// Sayable is the error of a chat request that no model can be told in Messages, nil where at least one can.
+func Sayable(body []byte) error {
+	_, err := fromChat(body, openai.OutputMax, true)
+	return err
+}
+
+func fromChat(body []byte, capDefault int, anyModel bool) ([]byte, error) {
 	fields, err := openai.ParseFields(body, openai.DecodeOptions{})
 	if err != nil {
 		return nil, err
 	}
-	e := &encoder{out: append(make([]byte, 0, len(body)+256), '{'), limit: capDefault, model: string(fields.Get("model"))}
+	e := &encoder{out: append(make([]byte, 0, len(body)+256), '{'), limit: capDefault, model: string(fields.Get("model")), anyModel: anyModel}
 	for _, name := range [...]string{"max_tokens", "max_completion_tokens"} {
 		if n := fields.Get(name); n != nil {
 			if e.limit, err = n.Integer(name, 1, openai.OutputMax); err != nil {
@@ -53,6 +61,8 @@ type encoder struct {
 	limit        int
 	model        string
 	outputConfig []byte
+	// anyModel says that it is enough if one model can be told, whichever the request names.
+	anyModel bool
 }
 
 func (e *encoder) member(name string, value []byte) {
@@ -85,7 +95,7 @@ func (e *encoder) field(name string, v openai.Value, all openai.Fields) error {
 			e.out = append(e.out, `"tool_choice":{"type":"auto","disable_parallel_tool_use":true},`...)
 		}
 	case "reasoning_effort":
-		return e.effort(v)
+		return e.effort(name, v, "")
 	case "reasoning":
 		return e.reasoning(v)
 	case "response_format":
@@ -109,16 +119,17 @@ func (e *encoder) field(name string, v openai.Value, all openai.Fields) error {
 			return unsayable(name, "they answer in text")
 		}
 	default:
-		if !contains(ignored, name) && !v.Empty() {
+		if !contains(ignored, name) && (!v.Empty() || openai.SaysByItself(name)) {
 			return unsayable(name, "Messages has no such field")
 		}
 	}
 	return nil
 }
 
-// effort asks for thinking. Older models want a budget in tokens, newer ones an effort.
-func (e *encoder) effort(v openai.Value) error {
-	effort, err := v.Text("reasoning_effort")
+// effort asks for thinking. Older models want a budget in tokens, newer ones an effort. display is a member that says
+// how much of it is shown.
+func (e *encoder) effort(param string, v openai.Value, display string) error {
+	effort, err := v.Text(param)
 	if err != nil {
 		return err
 	}
@@ -133,19 +144,31 @@ func (e *encoder) effort(v openai.Value) error {
 	case "high", "xhigh":
 		effort, budget = "high", budgetHigh
 	default:
-		return unsayable("reasoning_effort", "they know low, medium and high")
+		return unsayable(param, "they know low, medium and high")
 	}
 	if !budgeted(e.model) {
-		e.out = append(e.out, `"thinking":{"type":"adaptive"},`...)
+		e.out = append(append(append(e.out, `"thinking":{"type":"adaptive"`...), display...), '}', ',')
 		e.outputConfig = append(append(append(e.outputConfig, `"effort":"`...), effort...), '"', ',')
 		return nil
 	}
-	const least = 1024 // what the API takes, which must be less than max_tokens
-	if e.limit <= least {
-		return unsayable("reasoning_effort", "with max_tokens of "+strconv.Itoa(e.limit)+" there is no room for thinking, which takes more than 1024")
+	return e.budget(param, max(min(budget, e.limit/2), budgetLeast), display)
+}
+
+// budgetLeast is the least budget that the API takes. It must be less than max_tokens.
+const budgetLeast = 1024
+
+// budget asks for thinking of so many tokens.
+func (e *encoder) budget(param string, n int, display string) error {
+	switch {
+	case e.anyModel: // only some are asked by it
+		return nil
+	case !budgeted(e.model):
+		return unsayable(param, "it thinks by effort, not by tokens")
+	case n < budgetLeast || n >= e.limit:
+		return unsayable(param, "thinking takes at least "+strconv.Itoa(budgetLeast)+" tokens and less than max_tokens, which is "+strconv.Itoa(e.limit))
 	}
-	e.out = append(e.out, `"thinking":{"type":"enabled","budget_tokens":`...)
-	e.out = append(strconv.AppendInt(e.out, int64(max(min(budget, e.limit/2), least)), 10), '}', ',')
+	e.out = strconv.AppendInt(append(e.out, `"thinking":{"type":"enabled","budget_tokens":`...), int64(n), 10)
+	e.out = append(append(e.out, display...), '}', ',')
 	return nil
 }
 
@@ -169,18 +192,36 @@ func (e *encoder) reasoning(v openai.Value) error {
 	if err != nil {
 		return err
 	}
+	display := ""
 	for _, f := range fields {
-		if f.Name != "effort" && f.Name != "enabled" && f.Name != "exclude" && !f.Value.Empty() {
-			return unsayable("reasoning."+f.Name, "Messages has no such field")
+		switch param := "reasoning." + f.Name; {
+		case fields.Get(f.Name) == nil, f.Name == "effort", f.Name == "enabled", f.Name == "max_tokens":
+		case f.Name == "exclude":
+			hidden, err := f.Value.Bool(param)
+			if err != nil {
+				return err
+			}
+			if hidden {
+				display = `,"display":"omitted"`
+			}
+		case !f.Value.Empty():
+			return unsayable(param, "Messages has no such field")
 		}
 	}
-	switch effort := fields.Get("effort"); {
-	case string(fields.Get("enabled")) == "false":
+	effort, tokens := fields.Get("effort"), fields.Get("max_tokens")
+	switch enabled := string(fields.Get("enabled")); {
+	case enabled == "false":
 		return nil
+	case tokens != nil:
+		n, err := tokens.Integer("reasoning.max_tokens", 1, openai.OutputMax)
+		if err != nil {
+			return err
+		}
+		return e.budget("reasoning.max_tokens", n, display)
 	case effort != nil:
-		return e.effort(effort)
+		return e.effort("reasoning.effort", effort, display)
 	}
-	return e.effort(openai.Value(`"medium"`))
+	return e.effort("reasoning", openai.Value(`"medium"`), display)
 }
 
 func (e *encoder) format(v openai.Value) error {

@@ -116,7 +116,7 @@ func TestDecodeRefuses(t *testing.T) {
 // TestFromChatRefuses names what Messages has no place for.
 func TestFromChatRefuses(t *testing.T) {
 	for more, param := range map[string]string{
-		`,"n":2`: "n", `,"seed":0.5`: "seed", `,"logprobs":true`: "logprobs", `,"temperature":1.5`: "temperature", `,"response_format":{"type":"json_object"}`: "response_format",
+		`,"n":2`: "n", `,"seed":0.5`: "seed", `,"seed":0`: "seed", `,"web_search_options":{}`: "web_search_options", `,"reasoning":{"max_tokens":2000}`: "reasoning.max_tokens", `,"reasoning":{"effort":"huge"}`: "reasoning.effort", `,"logprobs":true`: "logprobs", `,"temperature":1.5`: "temperature", `,"response_format":{"type":"json_object"}`: "response_format",
 		`,"presence_penalty":1`: "presence_penalty", `,"tools":[{"type":"custom"}]`: "tools[0].type", `,"service_tier":"flex"`: "service_tier", `,"x_new":1`: "x_new",
 		`,"modalities":["text","audio"]`: "modalities", `,"reasoning_effort":"huge"`: "reasoning_effort", `,"functions":[{}]`: "functions",
 	} {
@@ -149,12 +149,56 @@ func TestFromChatRefuses(t *testing.T) {
 	}
 }
 
+// TestFromChatSays: what has a place of another form in Messages.
+func TestFromChatSays(t *testing.T) {
+	for more, want := range map[string]string{
+		`"model":"claude-sonnet-4-5","max_tokens":5000,"reasoning":{"max_tokens":2000}`:             `{"model":"claude-sonnet-4-5","thinking":{"type":"enabled","budget_tokens":2000},"messages":[{"role":"user","content":"hi"}],"max_tokens":5000}`,
+		`"model":"claude-sonnet-4-5","max_tokens":5000,"reasoning":{"effort":"low","exclude":true}`: `{"model":"claude-sonnet-4-5","thinking":{"type":"enabled","budget_tokens":2048,"display":"omitted"},"messages":[{"role":"user","content":"hi"}],"max_tokens":5000}`,
+		`"model":"claude-opus-4-7","max_tokens":5000,"reasoning":{"effort":"low","exclude":true}`:   `{"model":"claude-opus-4-7","thinking":{"type":"adaptive","display":"omitted"},"messages":[{"role":"user","content":"hi"}],"output_config":{"effort":"low"},"max_tokens":5000}`,
+		`"model":"claude-opus-4-7","max_tokens":5000,"reasoning":{"effort":"low","exclude":false}`:  `{"model":"claude-opus-4-7","thinking":{"type":"adaptive"},"messages":[{"role":"user","content":"hi"}],"output_config":{"effort":"low"},"max_tokens":5000}`,
+	} {
+		out, err := FromChat([]byte(`{`+more+`,"messages":[{"role":"user","content":"hi"}]}`), 9)
+		if err != nil || !reflect.DeepEqual(parsed(t, out), parsed(t, []byte(want))) {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", more, err, out, want)
+		}
+	}
+	const call = `{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},`
+	const called = `{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},`
+	const mark = `"cache_control":{"type":"ephemeral"}`
+	for said, want := range map[string]string{
+		call + `{"role":"tool","tool_call_id":"a","name":"f","content":"x"}`:                                                                 called + `{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"x"}]}`,
+		`{"role":"user",` + mark + `,"content":"hi"}`:                                                                                        `{"role":"user","content":[{"type":"text","text":"hi",` + mark + `}]}`,
+		`{"role":"user","content":"hi"},{"role":"assistant",` + mark + `,"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}`: `{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"a"},{"type":"text","text":"b",` + mark + `}]}`,
+		`{"role":"user",` + mark + `,"content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]}`:                `{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}}]}`,
+	} {
+		out, err := FromChat([]byte(`{"model":"m","messages":[`+said+`]}`), 9)
+		if whole := `{"model":"m","messages":[` + want + `],"max_tokens":9}`; err != nil || string(out) != whole {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", said, err, out, whole)
+		}
+	}
+}
+
+// TestSayable: what only some models cannot be told is no reason to leave them all out.
+func TestSayable(t *testing.T) {
+	for _, more := range []string{`,"reasoning":{"max_tokens":2000}`, `,"reasoning_effort":"low","max_tokens":1000`} {
+		for _, model := range []string{"auto", "claude-opus-4-7", "claude-sonnet-4-5"} {
+			if err := Sayable([]byte(`{"model":"` + model + `","messages":[{"role":"user","content":"hi"}]` + more + `}`)); err != nil {
+				t.Errorf("%s%s: %v", model, more, err)
+			}
+		}
+	}
+	if err := Sayable([]byte(`{"model":"auto","messages":[{"role":"user","content":"hi"}],"n":2}`)); openai.AsError(err).Param != "n" {
+		t.Errorf("got %v, want n to be refused", err)
+	}
+}
+
 // TestFromChatLeavesForeignThoughtsOut: what another vendor's arm thought is no reason to keep Claude from the conversation.
 func TestFromChatLeavesForeignThoughtsOut(t *testing.T) {
 	const call = `,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]`
 	for message, want := range map[string]string{
-		`"content":"x","reasoning_content":"y"`:         `{"role":"assistant","content":"x"},`,
-		`"content":"x","reasoning":"y"`:                 `{"role":"assistant","content":"x"},`,
+		`"content":"x","reasoning_content":"y"`: `{"role":"assistant","content":"x"},`,
+		`"content":"x","reasoning":"y"`:         `{"role":"assistant","content":"x"},`,
+		`"content":"x","reasoning_details":[{"type":"reasoning.text","text":"y"},{"type":"reasoning.encrypted","data":"z","format":"openai-responses-v1"},{"type":"reasoning.text","text":"y","signature":"z","format":"google-gemini-v1"},{"type":"reasoning.summary","summary":"s"}]`: `{"role":"assistant","content":"x"},`,
 		`"content":null,"reasoning_content":"y"` + call: `{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},`,
 		`"content":"","reasoning_content":"y"`:          ``, // it said nothing aloud
 	} {

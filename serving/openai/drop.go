@@ -15,6 +15,10 @@ var dispensable = []string{
 // Dispensable reports whether a field of a body, in any dialect, may be left out where an arm cannot be told it.
 func Dispensable(field string) bool { return slices.Contains(dispensable, field) }
 
+// SaysByItself reports whether a field of a chat body asks for something even where its value is zero or empty: a seed of 0
+// is a seed, and options of a search ask for it without naming one.
+func SaysByItself(field string) bool { return field == "seed" || field == "web_search_options" }
+
 // Says reports whether the body has a field that is not null.
 func (r *Request) Says(field string) bool {
 	return slices.ContainsFunc(r.members, func(m member) bool { return r.named(m, field) && !m.value.isNull(r.body) })

@@ -17,6 +17,13 @@ const (
 	Refusal   Piece = "refusal"
 )
 
+// ClaudesThought reports whether an entry of reasoning_details is one of Claude's. The list is OpenRouter's, where those of
+// several makers stand, and where no format is named it is Claude's.
+func ClaudesThought(detail Fields) bool {
+	format := detail.Get("format")
+	return format.Empty() || string(format) == `"anthropic-claude-v1"`
+}
+
 // Unsayable is the failure of an answer that has what another dialect cannot say.
 func Unsayable(format string, args ...any) error {
 	return NewError(UpstreamFailed, "the provider's answer cannot be said in this dialect: %s", fmt.Sprintf(format, args...))

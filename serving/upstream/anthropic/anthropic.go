@@ -47,8 +47,7 @@ func (p *Provider) Speaks(d openai.Dialect) bool { return d == openai.Messages }
 
 // Lacks names what of a chat request cannot be said in Messages.
 func (p *Provider) Lacks(chat []byte) string {
-	_, err := anthropic.FromChat(chat, openai.OutputMax)
-	return upstream.Lacking(err)
+	return upstream.Lacking(anthropic.Sayable(chat))
 }
 
 // Stream makes one call.
@@ -57,8 +56,8 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 	if chat {
 		var err error
 		if body, err = anthropic.FromChat(r.Body, capDefault); err != nil {
-			e := openai.AsError(err)
-			return nil, &upstream.Error{Class: upstream.BadRequest, Status: e.Status, Message: e.Message, Param: e.Param, Code: string(e.Code)}
+			e := openai.AsError(err) // what no model can be told has kept it away: another one may be able
+			return nil, &upstream.Error{Class: upstream.Unsayable, Status: e.Status, Message: e.Message, Param: e.Param, Code: string(e.Code)}
 		}
 	}
 	a, err := p.client.Post(ctx, &httpclient.Call{Path: "/messages", Header: p.header(r), Body: body, Stream: r.Stream})

@@ -131,8 +131,11 @@ func (e *encoder) turn(t *chatform.Turn) error {
 	return nil
 }
 
-// thoughts says what a model signed. An unsigned thought is input to no model here: their makers refuse or ignore it.
+// thoughts says what Claude signed, to Claude. An unsigned thought is input to no model here: their makers refuse or ignore it.
 func (e *encoder) thoughts(thoughts []chatform.Thought) {
+	if !strings.Contains(e.model, "anthropic.claude") {
+		return
+	}
 	for _, t := range thoughts {
 		switch {
 		case t.Signature != nil && t.Text != nil:

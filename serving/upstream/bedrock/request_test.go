@@ -87,6 +87,7 @@ func TestUnsaid(t *testing.T) {
 		param string
 	}{
 		{chat(`,"seed":0`), "seed"},
+		{chat(`,"web_search_options":{}`), "web_search_options"},
 		{chat(`,"top_k":5`), "top_k"},
 		{chat(`,"presence_penalty":0.1`), "presence_penalty"},
 		{chat(`,"temperature":1.5`), "temperature"},

@@ -253,3 +253,17 @@ func TestThoughtsReturn(t *testing.T) {
 		t.Errorf("the request is %s, want %s in it", body, want)
 	}
 }
+
+// TestForeignThoughtsStay: what another maker encrypted Claude would refuse, and what Claude signed the others would.
+func TestForeignThoughtsStay(t *testing.T) {
+	const claudes, others = `{"type":"reasoning.text","text":"hm","signature":"c2ln","format":"anthropic-claude-v1"}`, `{"type":"reasoning.encrypted","data":"c2VjcmV0","format":"openai-responses-v1"}`
+	for _, test := range []struct {
+		model, detail string
+		said          bool
+	}{{"anthropic.claude-sonnet-4-6", claudes, true}, {"anthropic.claude-sonnet-4-6", others, false}, {"amazon.nova-2-lite-v1:0", claudes, false}} {
+		body, _, err := encode(messages(`{"role":"user","content":"hi"},{"role":"assistant","reasoning_details":[`+test.detail+`],"content":"ho"},{"role":"user","content":"so?"}`), test.model)
+		if err != nil || strings.Contains(string(body), "reasoningContent") != test.said {
+			t.Errorf("%s with %s: %s, %v", test.model, test.detail, body, err)
+		}
+	}
+}

@@ -175,7 +175,7 @@ func isText(v openai.Value, param string) error {
 	return err
 }
 
-// details reads thoughts in the form that OpenRouter gave them.
+// details reads thoughts in the form that OpenRouter gave them. Those of another maker than Claude's nobody here can read.
 func (r *Request) details(t *Turn, param string, v openai.Value) error {
 	return v.Elements(param, func(i int, v openai.Value) error {
 		fields, err := v.Fields(openai.Path(param, i, ""))
@@ -188,7 +188,9 @@ func (r *Request) details(t *Turn, param string, v openai.Value) error {
 				return openai.BadParam(openai.Path(param, i, ""), "must hold strings")
 			}
 		}
-		t.Thoughts = append(t.Thoughts, d)
+		if openai.ClaudesThought(fields) {
+			t.Thoughts = append(t.Thoughts, d)
+		}
 		return nil
 	})
 }

@@ -150,7 +150,7 @@ func (r *Request) field(name string, v openai.Value) (err error) {
 		switch {
 		case slices.Contains(settings, name):
 			r.Settings = append(r.Settings, openai.Field{Name: name, Value: v})
-		case !slices.Contains(ignored, name) && !v.Empty():
+		case !slices.Contains(ignored, name) && (!v.Empty() || openai.SaysByItself(name)):
 			err = r.Unsayable(name, "it has no such field")
 		}
 	}
