@@ -83,6 +83,14 @@ func appendCounts(dst []byte, u openai.Usage) []byte {
 	write := c.CacheWrite + c.CacheWrite1h
 	dst = strconv.AppendInt(append(dst, `"input_tokens":`...), c.InputTokens()-c.CacheRead-write, 10)
 	dst = strconv.AppendInt(append(dst, `,"cache_creation_input_tokens":`...), write, 10)
+	if c.CacheWrite1h > 0 {
+		dst = strconv.AppendInt(append(dst, `,"cache_creation":{"ephemeral_5m_input_tokens":`...), c.CacheWrite, 10)
+		dst = append(strconv.AppendInt(append(dst, `,"ephemeral_1h_input_tokens":`...), c.CacheWrite1h, 10), '}')
+	}
 	dst = strconv.AppendInt(append(dst, `,"cache_read_input_tokens":`...), c.CacheRead, 10)
-	return strconv.AppendInt(append(dst, `,"output_tokens":`...), c.OutputTokens(), 10)
+	dst = strconv.AppendInt(append(dst, `,"output_tokens":`...), c.OutputTokens(), 10)
+	if c.Reasoning > 0 {
+		dst = append(strconv.AppendInt(append(dst, `,"output_tokens_details":{"thinking_tokens":`...), c.Reasoning, 10), '}')
+	}
+	return dst
 }

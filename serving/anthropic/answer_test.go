@@ -69,7 +69,8 @@ func TestTranslator(t *testing.T) {
 		"no usage":      {[]string{choice(`{"content":"a"}`, `"content_filter"`)}, `start text(0) a stop(0) refusal{0 0 0 0}`},
 		"reasoning":     {[]string{choice(`{"reasoning_content":"r","reasoning":"r"}`, "null"), choice(`{"reasoning":"s"}`, "null"), choice(`{"content":"a"}`, `"stop"`)}, `start thinking(0) r s stop(0) text(1) a stop(1) end_turn{0 0 0 0}`},
 		"parts":         {[]string{choice(`{"content":[{"type":"thinking","thinking":[{"type":"text","text":"r"}]},{"type":"text","text":"a"}]}`, `"stop"`)}, `start thinking(0) r stop(0) text(1) a stop(1) end_turn{0 0 0 0}`},
-		"refusal":       {[]string{choice(`{"refusal":"no"}`, `"stop"`)}, `start text(0) no stop(0) end_turn{0 0 0 0}`},
+		"refusal":       {[]string{choice(`{"refusal":"no"}`, `"stop"`)}, `start text(0) no stop(0) refusal{0 0 0 0}`},
+		"cut call":      {[]string{call(`"index":0,"id":"t1","function":{"name":"f","arguments":"{\"a\":"}`), choice(`{}`, `"length"`)}, `start f.t1(0) {"a": stop(0) max_tokens{0 0 0 0}`},
 		"calls":         {[]string{choice(`{"content":"so"}`, "null"), call(`"index":0,"id":"t1","function":{"name":"f","arguments":""}`), call(`"index":0,"function":{"arguments":"{\"a\""}`), call(`"index":0,"function":{"arguments":":1}"}`), call(`"index":1,"id":"t2","function":{"name":"g","arguments":"{}"}`), choice(`{}`, `"tool_calls"`)}, `start text(0) so stop(0) f.t1(1) {"a" :1} stop(1) g.t2(2) {} stop(2) tool_use{0 0 0 0}`},
 		"calls at once": {[]string{choice(`{"tool_calls":[{"id":"t1","function":{"name":"f","arguments":"{}"}},{"id":"t2","function":{"name":"f","arguments":"{}"}}]}`, `"stop"`)}, `start f.t1(0) {} stop(0) f.t2(1) {} stop(1) tool_use{0 0 0 0}`},
 		"one index":     {[]string{call(`"index":0,"id":"t1","function":{"name":"f","arguments":"{}"}`), call(`"index":0,"id":"t2","function":{"name":"g","arguments":"{}"}`), choice(`{}`, `"tool_calls"`)}, `start f.t1(0) {} stop(0) g.t2(1) {} stop(1) tool_use{0 0 0 0}`},
@@ -209,6 +210,26 @@ func TestAnswersThereAndBack(t *testing.T) {
 			rt.Fatalf("streamed %v, want %v and %s", streamed, m, finish)
 		}
 	})
+}
+
+// TestWhole: what an answer that is not streamed says beside its texts and calls.
+func TestWhole(t *testing.T) {
+	for name, tt := range map[string]struct{ message, finish, usage, want string }{
+		"refusal":  {`"content":null,"refusal":"no"`, "stop", ``, `"content":[{"type":"text","text":"no"}],"stop_reason":"refusal","stop_sequence":null,"usage":{}`},
+		"cut call": {`"content":"a","tool_calls":[{"id":"t1","type":"function","function":{"name":"f","arguments":"{\"a\":"}}]`, "length", ``, `"content":[{"type":"text","text":"a"},{"type":"tool_use","id":"t1","name":"f","input":{}}],"stop_reason":"max_tokens","stop_sequence":null,"usage":{}`},
+		"counts": {`"content":"a"`, "stop", `,"usage":{"prompt_tokens":20,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":3},"cache_creation":{"ephemeral_1h_input_tokens":2},"completion_tokens_details":{"reasoning_tokens":7}}`,
+			`"content":[{"type":"text","text":"a"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":13,"cache_creation_input_tokens":3,"cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":2},"cache_read_input_tokens":4,"output_tokens":9,"output_tokens_details":{"thinking_tokens":7}}`},
+	} {
+		body := `{"id":"c1","choices":[{"index":0,"message":{"role":"assistant",` + tt.message + `},"finish_reason":"` + tt.finish + `"}]` + tt.usage + `}`
+		c, err := NewTranslator(&played{payloads: []string{body}, whole: true}, false, 0).Next()
+		if want := `{"id":"msg_c1","type":"message","role":"assistant","model":"",` + tt.want + `}`; err != nil || string(c.Data) != want {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", name, err, c.Data, want)
+		}
+	}
+	cut := `{"id":"c1","choices":[{"index":0,"message":{"tool_calls":[{"id":"t1","function":{"name":"f","arguments":"{"}}]},"finish_reason":"tool_calls"}]}`
+	if c, err := NewTranslator(&played{payloads: []string{cut}, whole: true}, false, 0).Next(); openai.AsError(err).Code != openai.UpstreamFailed {
+		t.Errorf("got %s and %v, want a failure: nothing was cut", c.Data, err)
+	}
 }
 
 // TestThoughtsReturn: a client of chat that gives a message back as it got it gives Claude its thoughts back, streamed or whole.

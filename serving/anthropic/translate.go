@@ -29,6 +29,8 @@ type Translator struct {
 	block int
 	open  string
 	calls openai.CallOrder
+	// refused says that what the model said was a refusal.
+	refused bool
 }
 
 // NewTranslator makes a translator of one answer.
@@ -119,6 +121,7 @@ func (t *Translator) said(delta openai.Fields) error {
 		if text == "" {
 			return
 		}
+		t.refused = t.refused || kind == openai.Refusal
 		field, empty := "text", `{"type":"text","text":""}`
 		if kind == openai.Reasoning {
 			field, empty = "thinking", `{"type":"thinking","thinking":"","signature":""}`
@@ -184,7 +187,7 @@ func (t *Translator) end() {
 		return
 	}
 	t.close()
-	data := openai.AppendText([]byte(`{"type":"message_delta","delta":{"stop_reason":`), stopReason(t.stop, t.calls.Began()))
+	data := openai.AppendText([]byte(`{"type":"message_delta","delta":{"stop_reason":`), stopReason(t.stop, t.calls.Began(), t.refused))
 	data = append(data, `,"stop_sequence":null},"usage":{`...)
 	kind := openai.HasFinish | openai.HasContent
 	if t.usage.Known {
@@ -197,8 +200,9 @@ func (t *Translator) end() {
 	t.emit(openai.IsDone, "message_stop", []byte(`{"type":"message_stop"}`))
 }
 
-// stopReason is Anthropic's name of a finish_reason. Some vendors say "stop" where they mean that a tool is called.
-func stopReason(finish string, called bool) string {
+// stopReason is Anthropic's name of a finish_reason. Some vendors say "stop" where they mean that a tool is called, and chat
+// says it of a refusal, which a client that wants JSON must know.
+func stopReason(finish string, called, refused bool) string {
 	switch finish {
 	case "length":
 		return "max_tokens"
@@ -207,8 +211,11 @@ func stopReason(finish string, called bool) string {
 	case "tool_calls", "function_call":
 		return "tool_use"
 	}
-	if called {
+	switch {
+	case called:
 		return "tool_use"
+	case refused:
+		return "refusal"
 	}
 	return "end_turn"
 }
@@ -240,13 +247,13 @@ func message(c *openai.Chunk) ([]byte, error) {
 	if err != nil {
 		return nil, openai.Unsayable("its choices are none")
 	}
-	blocks, called, err := blocksOf(m)
-	if err != nil {
+	b := blocks{cut: finish == "length"}
+	if err := b.of(m); err != nil {
 		return nil, err
 	}
 	data := openai.AppendText([]byte(`{"id":`), messageID(fields))
-	data = append(append(append(data, `,"type":"message","role":"assistant","model":"","content":[`...), blocks...), ']')
-	data = openai.AppendText(append(data, `,"stop_reason":`...), stopReason(finish, called))
+	data = append(append(append(data, `,"type":"message","role":"assistant","model":"","content":[`...), b.list...), ']')
+	data = openai.AppendText(append(data, `,"stop_reason":`...), stopReason(finish, b.called, b.refused))
 	data = append(data, `,"stop_sequence":null,"usage":{`...)
 	if u := c.Usage(); u.Known {
 		data = appendCounts(data, u)
@@ -254,33 +261,47 @@ func message(c *openai.Chunk) ([]byte, error) {
 	return append(data, '}', '}'), nil
 }
 
-// blocksOf are the blocks of a chat message, with commas between them.
-func blocksOf(m openai.Fields) (blocks []byte, called bool, err error) {
-	err = openai.Pieces(m, func(kind openai.Piece, text string) {
+// blocks are those of a chat message, as a list without its brackets.
+type blocks struct {
+	list            []byte
+	called, refused bool
+	// cut says that the answer reached the cap on its tokens.
+	cut bool
+}
+
+func (b *blocks) of(m openai.Fields) error {
+	err := openai.Pieces(m, func(kind openai.Piece, text string) {
 		switch {
 		case text == "":
 		case kind == openai.Reasoning:
-			blocks = append(openai.AppendText(append(comma(blocks), `{"type":"thinking","thinking":`...), text), `,"signature":""}`...)
+			b.list = append(openai.AppendText(append(comma(b.list), `{"type":"thinking","thinking":`...), text), `,"signature":""}`...)
 		default:
-			blocks = append(openai.AppendText(append(comma(blocks), `{"type":"text","text":`...), text), '}')
+			b.refused = b.refused || kind == openai.Refusal
+			b.list = append(openai.AppendText(append(comma(b.list), `{"type":"text","text":`...), text), '}')
 		}
 	})
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	err = openai.Calls(m, func(c openai.Call) error {
-		input, err := arguments("arguments", openai.AppendText(nil, c.Arguments))
-		if err != nil {
-			return openai.Unsayable("a tool is called with arguments that are not a JSON object")
-		}
-		if c.ID == "" {
-			c.ID = "toolu_" + strconv.Itoa(c.Index)
-		}
-		blocks = openai.AppendText(append(comma(blocks), `{"type":"tool_use","id":`...), c.ID)
-		blocks = openai.AppendText(append(blocks, `,"name":`...), c.Name)
-		blocks = append(append(append(blocks, `,"input":`...), input...), '}')
-		called = true
-		return nil
-	})
-	return blocks, called, err
+	return openai.Calls(m, b.call)
+}
+
+// call adds a call. One that was cut off has arguments that are no object: as at Anthropic its block stands there, and the
+// stop_reason says that it is not whole.
+func (b *blocks) call(c openai.Call) error {
+	input, err := arguments("arguments", openai.AppendText(nil, c.Arguments))
+	switch {
+	case err != nil && b.cut:
+		input = openai.Value("{}")
+	case err != nil:
+		return openai.Unsayable("a tool is called with arguments that are not a JSON object")
+	}
+	if c.ID == "" {
+		c.ID = "toolu_" + strconv.Itoa(c.Index)
+	}
+	b.list = openai.AppendText(append(comma(b.list), `{"type":"tool_use","id":`...), c.ID)
+	b.list = openai.AppendText(append(b.list, `,"name":`...), c.Name)
+	b.list = append(append(append(b.list, `,"input":`...), input...), '}')
+	b.called = true
+	return nil
 }
