@@ -108,6 +108,9 @@ func appendFailure(dst []byte, e *openai.Error) []byte {
 func appendCounts(dst []byte, u openai.Usage) []byte {
 	dst = strconv.AppendInt(append(dst, `"input_tokens":`...), u.Input, 10)
 	dst = strconv.AppendInt(append(dst, `,"input_tokens_details":{"cached_tokens":`...), u.CacheRead, 10)
+	if u.CacheWrite > 0 {
+		dst = strconv.AppendInt(append(dst, `,"cache_write_tokens":`...), u.CacheWrite, 10)
+	}
 	dst = strconv.AppendInt(append(dst, `},"output_tokens":`...), u.Output, 10)
 	dst = strconv.AppendInt(append(dst, `,"output_tokens_details":{"reasoning_tokens":`...), u.Reasoning, 10)
 	return strconv.AppendInt(append(dst, `},"total_tokens":`...), u.Input+u.Output, 10)

@@ -76,8 +76,12 @@ func (d *decoder) native(name string, v openai.Value) {
 
 func (d *decoder) field(name string, v openai.Value) (err error) {
 	switch name {
-	case "model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "prompt_cache_key", "service_tier":
+	case "model", "stream", "temperature", "top_p", "user", "prompt_cache_key", "service_tier":
 		d.member(name, v)
+	case "parallel_tool_calls":
+		if d.tooled() {
+			d.member(name, v)
+		}
 	case "max_output_tokens":
 		if _, err = v.Integer(name, 1, openai.OutputMax); err == nil {
 			d.member("max_tokens", v)
@@ -250,7 +254,14 @@ func (d *decoder) tool(param string, v openai.Value) error {
 	return nil
 }
 
+// tooled reports whether the request has tools. Without any, Responses takes what is said about their calls, and vendors of
+// chat and of Messages refuse it.
+func (d *decoder) tooled() bool { return !d.Fields.Get("tools").Empty() }
+
 func (d *decoder) toolChoice(v openai.Value) error {
+	if s := string(v); !d.tooled() && (s == `"auto"` || s == `"none"`) {
+		return nil
+	}
 	if v.IsText() {
 		d.member("tool_choice", v)
 		return nil

@@ -30,8 +30,11 @@ func TestDecode(t *testing.T) {
 		"own reasoning": {item(`{"type":"reasoning","id":"rs_tw_1","summary":[],"content":[{"type":"reasoning_text","text":"r"}]},` + call), `{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":`, "", "input[0]"},
 		"reasoning":     {item(`{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"},` + call), `"responses"`, "input[0]", ""},
 		"reference":     {item(`{"type":"item_reference","id":"x"}`), `"responses"`, "input[0]", ""},
-		"options":       {`{"model":"m","input":"x","max_output_tokens":9,"temperature":1,"parallel_tool_calls":false,"store":false,"truncation":"disabled","include":["reasoning.encrypted_content"],"metadata":{"a":"b"},"stream_options":{}}`, `"max_tokens":9,"temperature":1,"parallel_tool_calls":false,"messages"`, "", ""},
+		"options":       {`{"model":"m","input":"x","max_output_tokens":9,"temperature":1,"store":false,"truncation":"disabled","include":["reasoning.encrypted_content"],"metadata":{"a":"b"},"stream_options":{}}`, `"max_tokens":9,"temperature":1,"messages"`, "", ""},
 		"tools":         {`{"model":"m","input":"x","tools":[{"type":"function","name":"f","description":"d","parameters":{},"strict":true}],"tool_choice":{"type":"function","name":"f"}}`, `"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{},"strict":true}}],"tool_choice":{"type":"function","function":{"name":"f"}}`, "", ""},
+		"one call":      {`{"model":"m","input":"x","parallel_tool_calls":false,"tools":[{"type":"function","name":"f"}],"tool_choice":"auto"}`, `{"model":"m","parallel_tool_calls":false,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto","messages"`, "", ""},
+		"no tools":      {`{"model":"m","input":"x","parallel_tool_calls":true,"tools":[],"tool_choice":"auto"}`, `{"model":"m","messages":[{"role":"user","content":"x"}]}`, "", ""},
+		"must call":     {`{"model":"m","input":"x","tool_choice":"required"}`, `"tool_choice":"required"`, "", ""},
 		"client tool":   {`{"model":"m","input":"x","tools":[{"type":"custom","name":"f"}]}`, `"custom"`, "tools[0].type", ""},
 		"reason":        {`{"model":"m","input":"x","reasoning":{"effort":"low","summary":"auto"}}`, `"reasoning_effort":"low"`, "", ""},
 		"schema":        {`{"model":"m","input":"x","text":{"format":{"type":"json_schema","name":"n","schema":{},"strict":true},"verbosity":"low"}}`, `"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{},"strict":true}},"verbosity":"low"`, "", ""},
@@ -151,6 +154,60 @@ func TestEventOrder(t *testing.T) {
 		last := all[len(all)-1]
 		if d := parsed(t, last.Data)["response"].(obj)["incomplete_details"]; last.Name != "response.incomplete" || !reflect.DeepEqual(d, obj{"reason": reason}) {
 			t.Errorf("%s: %s", finish, last.Data)
+		}
+	}
+}
+
+// TestCutItem: the item in which an answer was cut off is incomplete, and those before it are not.
+func TestCutItem(t *testing.T) {
+	all := events(t, []string{choice(`{"content":"a"}`, "null"), choice(`{"tool_calls":[{"index":0,"id":"t1","function":{"name":"f","arguments":"{"}}]}`, `"length"`)})
+	var got []any
+	for _, c := range all {
+		if c.Name == "response.output_item.done" {
+			got = append(got, parsed(t, c.Data)["item"].(obj)["status"])
+		}
+	}
+	if want := []any{"completed", "incomplete"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("items are %v, want %v", got, want)
+	}
+}
+
+// TestSources: what an answer says about where its text comes from stands in the part, streamed and whole.
+func TestSources(t *testing.T) {
+	const chat, want = `[{"type":"url_citation","url_citation":{"start_index":0,"end_index":2,"url":"https://a.example","title":"A"}},{"type":"file_citation"}]`, `{"type":"url_citation","start_index":0,"end_index":2,"url":"https://a.example","title":"A"}`
+	all := events(t, []string{choice(`{"content":"ab"}`, "null"), choice(`{"annotations":`+chat+`}`, "null"), choice(`{}`, `"stop"`)})
+	added := 0
+	for _, c := range all {
+		if c.Name == "response.output_text.annotation.added" {
+			added++
+			if e := parsed(t, c.Data); e["annotation_index"] != 0.0 || !reflect.DeepEqual(e["annotation"], any(parsed(t, []byte(want)))) {
+				t.Errorf("the event is %s", c.Data)
+			}
+		}
+	}
+	p := played{`{"id":"c1","choices":[{"index":0,"message":{"content":"ab","annotations":` + chat + `},"finish_reason":"stop"}]}`}
+	whole, err := NewTranslator(&p, false, nil).Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range [][]byte{all[len(all)-1].Data, whole.Data} {
+		if !strings.Contains(string(data), `"text":"ab","annotations":[`+want+`],`) {
+			t.Errorf("the answer is %s, want %s in it", data, want)
+		}
+	}
+	if added != 1 {
+		t.Errorf("%d annotations were added, want 1", added)
+	}
+}
+
+// TestUsage: what was written to a cache is told apart, where something was.
+func TestUsage(t *testing.T) {
+	for counts, want := range map[openai.Usage]string{
+		{Input: 9, CacheRead: 4, Output: 5, Reasoning: 2}:                `"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":14`,
+		{Input: 9, CacheRead: 4, CacheWrite: 3, Output: 5, Reasoning: 2}: `"input_tokens":9,"input_tokens_details":{"cached_tokens":4,"cache_write_tokens":3},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":14`,
+	} {
+		if got := string(appendCounts(nil, counts)); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

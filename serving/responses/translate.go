@@ -40,6 +40,9 @@ type Translator struct {
 	text  strings.Builder
 	call  openai.Call
 	calls openai.CallOrder
+	// sources are the annotations of the open text, as a list without its brackets, and cited is how many there are.
+	sources []byte
+	cited   int
 }
 
 // callPiece is an item that is a call of a function.
@@ -74,7 +77,7 @@ func (t *Translator) Next() (openai.Chunk, error) {
 		}
 		if !t.stream {
 			t.queue, t.ended = nil, true
-			t.close()
+			t.close(t.status())
 			return openai.Chunk{Data: t.response(t.status(), true), Name: "response", Kind: c.Kind, Counted: t.usage}, nil
 		}
 	}
@@ -139,6 +142,9 @@ func (t *Translator) said(delta openai.Fields) error {
 		t.text.WriteString(text)
 		t.emit(openai.HasContent, deltaNames[kind], t.place()+`,"delta":`+quoted(text)+logprobs(kind))
 	})
+	if list := delta.Get("annotations"); err == nil && t.open == openai.Text && list.IsArray() {
+		err = list.Elements("annotations", t.cite)
+	}
 	if err == nil {
 		err = openai.Calls(delta, t.toolCall)
 	}
@@ -148,13 +154,39 @@ func (t *Translator) said(delta openai.Fields) error {
 	return err
 }
 
+// cite says where the open text comes from: chat has the members of the annotation in an object of their own.
+func (t *Translator) cite(_ int, v openai.Value) error {
+	fields, err := v.Fields("annotations")
+	if err != nil {
+		return openai.Unsayable("an annotation is not an object")
+	}
+	source, err := fields.Get("url_citation").Fields("url_citation")
+	if err != nil {
+		return nil // of a kind that is not known
+	}
+	one := []byte(`{"type":"url_citation"`)
+	for _, f := range source {
+		if f.Name != "type" {
+			one = append(append(openai.AppendText(append(one, ','), f.Name), ':'), f.Value...)
+		}
+	}
+	one = append(one, '}')
+	t.emit(0, "response.output_text.annotation.added", t.place()+`,"annotation_index":`+strconv.Itoa(t.cited)+`,"annotation":`+string(one))
+	if t.cited++; t.cited > 1 {
+		t.sources = append(t.sources, ',')
+	}
+	t.sources = append(t.sources, one...)
+	t.size += len(one)
+	return nil
+}
+
 func (t *Translator) toolCall(c openai.Call) error {
 	begins, err := t.calls.Begins(&c, t.open == callPiece)
 	if err != nil {
 		return err
 	}
 	if begins {
-		t.close()
+		t.close("completed")
 		if t.call = c; c.ID == "" {
 			t.call.ID = "call_" + t.id + "_" + strconv.Itoa(t.n)
 		}
@@ -212,7 +244,7 @@ func (t *Translator) part(text string) string {
 	case openai.Reasoning:
 		return `{"type":"reasoning_text","text":` + quoted(text) + `}`
 	}
-	return `{"type":"output_text","text":` + quoted(text) + `,"annotations":[],"logprobs":[]}`
+	return `{"type":"output_text","text":` + quoted(text) + `,"annotations":[` + string(t.sources) + `],"logprobs":[]}`
 }
 
 // item is the open item.
@@ -237,14 +269,15 @@ func (t *Translator) item(status string) string {
 
 // begin closes the item that is open and opens one.
 func (t *Translator) begin(kind openai.Piece) {
-	t.close()
+	t.close("completed")
 	t.open = kind
 	t.emit(0, "response.output_item.added", `,"output_index":`+strconv.Itoa(t.n)+`,"item":`+t.item("in_progress"))
 	t.emit(0, "response.content_part.added", t.place()+`,"part":`+t.part(""))
 }
 
-// close ends the item that is open, and repeats all of it as the dialect wants.
-func (t *Translator) close() {
+// close ends the item that is open, and repeats all of it as the dialect wants. The last one of an answer that is
+// incomplete is incomplete too: a call that was cut off is none to run.
+func (t *Translator) close(status string) {
 	if t.open == "" {
 		return
 	}
@@ -260,21 +293,21 @@ func (t *Translator) close() {
 		t.emit(0, doneNames[t.open], t.place()+`,"`+field+`":`+text+logprobs(t.open))
 		t.emit(0, "response.content_part.done", t.place()+`,"part":`+t.part(t.text.String()))
 	}
-	item := t.item("completed")
+	item := t.item(status)
 	t.emit(0, "response.output_item.done", `,"output_index":`+strconv.Itoa(t.n)+`,"item":`+item)
 	if t.n > 0 {
 		t.items = append(t.items, ',')
 	}
 	t.items = append(t.items, item...)
 	t.n++
-	t.open = ""
+	t.open, t.sources, t.cited = "", nil, 0
 	t.text.Reset()
 }
 
 // end queues what ends the answer.
 func (t *Translator) end() {
-	t.close()
 	kind, status := openai.HasFinish|openai.IsDone, t.status()
+	t.close(status)
 	if t.usage.Known {
 		kind |= openai.HasUsage
 	}
