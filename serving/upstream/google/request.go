@@ -1,6 +1,9 @@
 package google
 
 import (
+	"bytes"
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,6 +101,9 @@ func (e *encoder) contents() error {
 	for i := range e.r.Turns {
 		t := &e.r.Turns[i]
 		if len(t.Results) > 0 {
+			if !e.ids && i > 0 {
+				inOrder(t.Results, e.r.Turns[i-1].Calls)
+			}
 			e.open(`{"role":"user","parts":[`)
 			for j := range t.Results {
 				if err := e.result(&t.Results[j]); err != nil {
@@ -125,6 +131,14 @@ func (e *encoder) contents() error {
 	}
 	e.close(`]`)
 	return nil
+}
+
+// inOrder puts results into the order of their calls, by which alone a model without ids tells two calls of one tool apart.
+func inOrder(results []chatform.Result, calls []chatform.Call) {
+	at := func(r chatform.Result) int {
+		return slices.IndexFunc(calls, func(c chatform.Call) bool { return bytes.Equal(c.ID, r.ID) })
+	}
+	slices.SortStableFunc(results, func(a, b chatform.Result) int { return cmp.Compare(at(a), at(b)) })
 }
 
 func (e *encoder) parts(parts []chatform.Part) error {
