@@ -277,6 +277,23 @@ func TestMessagesSayWhatCannotBeSaid(t *testing.T) {
 	}
 }
 
+// TestImageOfATool: vendors of chat let tools answer in text alone. Claude reads images of them too, whoever asks.
+func TestImageOfATool(t *testing.T) {
+	var bodies []string
+	var headers []http.Header
+	w := claude(t, answering(&bodies, &headers))
+	const body = `{"model":"%s","input":[{"role":"user","content":"a"},{"type":"function_call","call_id":"c1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"https://a.example/b.png"}]}],"tools":[{"type":"function","name":"f","parameters":{"type":"object"}}]}`
+	if a := w.do("POST", "/v1/responses", fmt.Sprintf(body, "auto")).wantOK(); a.header.Get("X-Tradewind-Model") != "anthropic/claude" {
+		t.Errorf("answered by %s", a.header.Get("X-Tradewind-Model"))
+	}
+	if want := `{"type":"tool_result","tool_use_id":"c1","content":[{"type":"image","source":{"type":"url","url":"https://a.example/b.png"}}]}`; len(bodies) != 1 || !strings.Contains(bodies[0], want) {
+		t.Errorf("Claude was asked %s, want %s in it", bodies, want)
+	}
+	if a := w.do("POST", "/v1/responses", fmt.Sprintf(body, "one/cheap")); a.status != 400 || !strings.Contains(a.body, "input[2].output cannot be said") {
+		t.Errorf("got %d %s, want input[2].output to be refused", a.status, a.body)
+	}
+}
+
 // TestMessagesCut cuts a stream before every event, native and translated to chat: what came is passed on, then an error
 // event, and what was streamed is settled with the input that was told.
 func TestMessagesCut(t *testing.T) {

@@ -152,6 +152,8 @@ func (r *round) unsaid(a *catalog.Arm) (policy.Filter, string) {
 		switch {
 		case s.Nowhere, !native && only != "", s.Stateful && a.ContextTokens == 0: // or nothing bounds its input
 			return policy.Dialect, cmp.Or(only, s.NativeOnly)
+		case !native && s.WiderOnly != "" && !r.live.Pool.Retells(a.ID.Provider()):
+			return policy.Dialect, s.WiderOnly
 		case native && s.ForeignOnly != "":
 			return policy.Dialect, s.ForeignOnly
 		}

@@ -297,7 +297,7 @@ func (c *content) toolResult(param string, fields openai.Fields) error {
 	}
 	for i, p := range inner.parts {
 		if !isTextPart(p) {
-			c.d.OnlyNative(openai.Path(inner.param, i, "")) // a tool of chat answers in text
+			c.d.OnlyWider(openai.Path(inner.param, i, "")) // a tool of chat answers in text
 		}
 	}
 	switch {

@@ -47,7 +47,7 @@ func TestDecode(t *testing.T) {
 		"text after call": {block("assistant", `{"type":"tool_use","id":"t1","name":"f","input":{}},{"type":"text","text":"so"}`), `"so"`, "messages[0].content[1]", ""},
 		"tool results": {block("user", `{"type":"tool_result","tool_use_id":"t1","content":"1"},{"type":"tool_result","tool_use_id":"t2","is_error":true,"content":[{"type":"text","text":"no"}]},{"type":"text","text":"go on"}`),
 			`[{"role":"tool","tool_call_id":"t1","content":"1"},{"role":"tool","tool_call_id":"t2","content":"Error: no"},{"role":"user","content":"go on"}]`, "", ""},
-		"image of a tool":   {block("user", `{"type":"tool_result","tool_use_id":"t1","content":[{"type":"image","source":{"type":"url","url":"u"}}]}`), `"u"`, "messages[0].content[0].content[0]", ""},
+		"image of a tool":   {block("user", `{"type":"tool_result","tool_use_id":"t1","content":[{"type":"image","source":{"type":"url","url":"u"}}]}`), `{"role":"tool","tool_call_id":"t1","content":[{"type":"image_url","image_url":{"url":"u"}}]}`, "", ""},
 		"empty result":      {block("user", `{"type":"tool_result","tool_use_id":"t1"}`), `{"role":"tool","tool_call_id":"t1","content":""}`, "", ""},
 		"signed thinking":   {block("assistant", `{"type":"thinking","thinking":"x","signature":"s"}`), `"anthropic"`, "messages[0].content[0]", ""},
 		"redacted thinking": {block("assistant", `{"type":"redacted_thinking","data":"x"}`), `"anthropic"`, "messages[0].content[0]", ""},
@@ -72,8 +72,9 @@ func TestDecode(t *testing.T) {
 		"routing fields": {head + turn + `,"tradewind":{"strategy":"cost"},"models":["a"]}`, `"tradewind":{"strategy":"cost"},"models":["a"]`, "", ""},
 	} {
 		s := said(t, tt.in)
-		if !strings.Contains(string(s.Chat), tt.chat) || s.NativeOnly != tt.native || s.ForeignOnly != tt.foreign {
-			t.Errorf("%s: only native %q, only foreign %q, chat\n%s, want %q, %q,\n%s", name, s.NativeOnly, s.ForeignOnly, s.Chat, tt.native, tt.foreign, tt.chat)
+		wider := map[string]string{"image of a tool": "messages[0].content[0].content[0]"}[name]
+		if !strings.Contains(string(s.Chat), tt.chat) || s.NativeOnly != tt.native || s.ForeignOnly != tt.foreign || s.WiderOnly != wider {
+			t.Errorf("%s: only native %q, only foreign %q, only wider %q, chat\n%s, want %q, %q, %q,\n%s", name, s.NativeOnly, s.ForeignOnly, s.WiderOnly, s.Chat, tt.native, tt.foreign, wider, tt.chat)
 		}
 		if _, err := openai.Decode(s.Chat, openai.DecodeOptions{}); err != nil {
 			t.Errorf("%s: chat does not take it: %v in %s", name, err, s.Chat)

@@ -20,6 +20,9 @@ type Spoken struct {
 	Loose       []string
 	Needed      string
 	ForeignOnly string
+	// WiderOnly names the first field that Chat says in a form which vendors of chat do not take, and others that are asked
+	// out of it may, such as an image that a tool answered.
+	WiderOnly string
 	// Stateful says that the request goes on from a state that the vendor keeps, whose length we do not know.
 	Stateful bool
 	// Nowhere says that no vendor can be asked, whatever it speaks, because of NativeOnly.
@@ -36,6 +39,13 @@ func (s *Spoken) OnlyNative(field string) {
 		s.Loose = append(s.Loose, field)
 	case s.Needed == "":
 		s.Needed = field
+	}
+}
+
+// OnlyWider notes that vendors of chat would refuse a field as the chat form has it.
+func (s *Spoken) OnlyWider(field string) {
+	if s.WiderOnly == "" {
+		s.WiderOnly = field
 	}
 }
 

@@ -266,7 +266,7 @@ func (t *turn) output(param string, fields openai.Fields) error {
 		return err
 	}
 	if strings.Contains(string(content), `"type":"image_url"`) || strings.Contains(string(content), `"type":"file"`) {
-		t.d.OnlyNative(param + ".output") // a tool of chat answers in text
+		t.d.OnlyWider(param + ".output") // a tool of chat answers in text
 	}
 	t.d.out = append(append(append(t.d.out, `{"role":"tool","tool_call_id":`...), id...), `,"content":`...)
 	t.d.out = append(append(t.d.out, content...), '}', ',')

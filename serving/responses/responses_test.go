@@ -26,7 +26,7 @@ func TestDecode(t *testing.T) {
 		"file":          {item(`{"role":"user","content":[{"type":"input_file","filename":"n","file_data":"d"}]}`), `[{"type":"file","file":{"file_data":"d","filename":"n"}}]`, "", ""},
 		"kept file":     {item(`{"role":"user","content":[{"type":"input_file","file_id":"x"}]}`), `"responses"`, "input[0].content[0]", ""},
 		"calls":         {item(`{"role":"user","content":"q"},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"so","annotations":[]}]},` + call + `,{"type":"function_call","call_id":"c2","name":"g","arguments":"{}"},{"type":"function_call_output","call_id":"c1","output":"1"},{"type":"function_call_output","call_id":"c2","output":[{"type":"input_text","text":"2"}]}`), `{"role":"assistant","content":"so","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"c2","type":"function","function":{"name":"g","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c1","content":"1"},{"role":"tool","tool_call_id":"c2","content":"2"}]`, "", ""},
-		"image output":  {item(call + `,{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"u"}]}`), `"u"`, "input[1].output", ""},
+		"image output":  {item(call + `,{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"u"}]}`), `{"role":"tool","tool_call_id":"c1","content":[{"type":"image_url","image_url":{"url":"u"}}]}`, "", ""},
 		"own reasoning": {item(`{"type":"reasoning","id":"rs_tw_1","summary":[],"content":[{"type":"reasoning_text","text":"r"}]},` + call), `{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":`, "", "input[0]"},
 		"reasoning":     {item(`{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"},` + call), `"responses"`, "input[0]", ""},
 		"reference":     {item(`{"type":"item_reference","id":"x"}`), `"responses"`, "input[0]", ""},
@@ -49,6 +49,9 @@ func TestDecode(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
+		}
+		if wider := map[string]string{"image output": "input[1].output"}[name]; s.WiderOnly != wider {
+			t.Errorf("%s: only wider %q, want %q", name, s.WiderOnly, wider)
 		}
 		if !strings.Contains(string(s.Chat), tt.chat) || s.NativeOnly != tt.native || s.ForeignOnly != tt.foreign || s.Nowhere != (name == "later") || s.Stateful != (name == "state") {
 			t.Errorf("%s: only native %q, only foreign %q, nowhere %v, stateful %v, chat\n%s, want %q, %q,\n%s", name, s.NativeOnly, s.ForeignOnly, s.Nowhere, s.Stateful, s.Chat, tt.native, tt.foreign, tt.chat)

@@ -229,6 +229,13 @@ func (p *Pool) Speaks(id catalog.ArmID, d openai.Dialect) bool {
 	return ok && l.Speaks(d)
 }
 
+// Retells reports whether a provider says a chat request in its vendor's own dialect, which may have places for what vendors
+// of chat do not take.
+func (p *Pool) Retells(provider string) bool {
+	l, ok := p.o.Providers[provider].(Linguist)
+	return ok && !l.Speaks(openai.Chat)
+}
+
 // Lacks names what of a chat request cannot be said to a provider, "" where all of it can.
 func (p *Pool) Lacks(provider string, chat []byte) string {
 	if l, ok := p.o.Providers[provider].(Linguist); ok {

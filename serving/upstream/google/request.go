@@ -207,6 +207,9 @@ func (e *encoder) result(res *chatform.Result) error {
 			return e.r.Unsayable(p.Param+".image_url.url", "it does not fetch what was not sent along")
 		}
 	}
+	if media > 0 && budgeted(e.model) {
+		return e.r.Unable(res.Param+".content", "only later models read more than the text of a tool")
+	}
 	if object := responseObject(texts); object != nil {
 		e.member("response", object)
 	} else {

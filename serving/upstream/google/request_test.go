@@ -128,6 +128,18 @@ func TestUnable(t *testing.T) {
 	}
 }
 
+// TestImageOfATool: models before Gemini 3 read only the text of what a tool answered.
+func TestImageOfATool(t *testing.T) {
+	talk := messages(`{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]}`)
+	for model, able := range map[string]bool{"": true, "gemini-2.5-flash": false, "gemini-3-flash-preview": true} {
+		_, err := encode(talk, model, true)
+		var e *upstream.Error
+		if able != (err == nil) || err != nil && (!errors.As(err, &e) || e.Class != upstream.Unsayable || e.Param != "messages[2].content") {
+			t.Errorf("%q: got %v", model, err)
+		}
+	}
+}
+
 func TestRetryDelay(t *testing.T) {
 	for s, want := range map[string]time.Duration{"34.5s": 34500 * time.Millisecond, "0s": 0, "-1s": 0, "x": 0, "99999999s": time.Hour, "": 0} {
 		if got := retryDelay(s); got != want {
