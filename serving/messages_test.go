@@ -15,6 +15,7 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/governance"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
 	"github.com/tradewind-llm/tradewind/serving/upstream/anthropic"
+	"github.com/tradewind-llm/tradewind/serving/upstream/bedrock"
 )
 
 // message is a request in Messages, with further members such as `,"stream":true`.
@@ -291,6 +292,34 @@ func TestImageOfATool(t *testing.T) {
 	}
 	if a := w.do("POST", "/v1/responses", fmt.Sprintf(body, "one/cheap")); a.status != 400 || !strings.Contains(a.body, "input[2].output cannot be said") {
 		t.Errorf("got %d %s, want input[2].output to be refused", a.status, a.body)
+	}
+}
+
+// TestMarksOfACache: a client of Messages at a vendor that keeps a cache on demand says what is to be kept. Vendors of chat
+// do not hear of it.
+func TestMarksOfACache(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = string(body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"output":{"message":{"role":"assistant","content":[{"text":"391"}]}},"stopReason":"end_turn","usage":{"inputTokens":1,"outputTokens":2,"totalTokens":3}}`)
+	}))
+	t.Cleanup(server.Close)
+	p := must(bedrock.New(bedrock.Options{BaseURL: server.URL, Region: "us-east-1", Token: "bk-0123456789"}))(t)
+	t.Cleanup(func() { _ = p.Close() })
+	arm := threeArms()[0]
+	arm.ID = "rock/anthropic.claude-sonnet-4-6"
+	v := &vendor{}
+	w := newWorld(t, setup{arms: []catalog.Arm{threeArms()[0], arm}, providers: map[string]upstream.Provider{"one": v, "rock": p}})
+	const system = `,"system":[{"type":"text","text":"long","cache_control":{"type":"ephemeral"}}]`
+	w.messages(message(string(arm.ID), system)).wantOK()
+	if want := `"system":[{"text":"long"},{"cachePoint":{"type":"default"}}]`; !strings.Contains(asked, want) {
+		t.Errorf("Bedrock was asked %s, want %s in it", asked, want)
+	}
+	w.messages(message("one/cheap", system)).wantOK()
+	if len(v.calls) != 1 || strings.Contains(v.calls[0].body, "cache_control") || !strings.Contains(v.calls[0].body, `{"role":"system","content":"long"}`) {
+		t.Errorf("a vendor of chat was asked %+v", v.calls)
 	}
 }
 

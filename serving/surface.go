@@ -94,7 +94,7 @@ func spoken(decode func([]byte, openai.DecodeOptions) (*openai.Spoken, error)) f
 		if err != nil {
 			return nil, nil, err
 		}
-		chat, err := openai.Decode(said.Chat, openai.DecodeOptions{BodyMax: saidMore * max(o.BodyMax, openai.BodyMax), DepthMax: openai.DepthMax + saidDeeper})
+		chat, err := said.Decode(openai.DecodeOptions{BodyMax: saidMore * max(o.BodyMax, openai.BodyMax), DepthMax: openai.DepthMax + saidDeeper})
 		return chat, said, err
 	}
 }

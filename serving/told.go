@@ -19,6 +19,7 @@ func (r *round) bodyFor(arm *catalog.Arm, d openai.Dialect) []byte {
 		u.MaxTokensField = "" // vendors that have another name for it in chat have none here
 	}
 	if d == openai.Chat || r.spoken == nil {
+		u.Marks = r.live.Pool.Retells(arm.ID.Provider())
 		return r.wire.AppendUpstream(body, u)
 	}
 	return r.spoken.AppendUpstream(body, u)

@@ -68,6 +68,16 @@ type content struct {
 	calls []byte
 	// thought is reasoning that no vendor has signed.
 	thought string
+	// marks are those of a cache, by the part that they stand at.
+	marks []openai.Value
+}
+
+// mark is the mark at a part, nil where there is none.
+func (c *content) mark(part int) openai.Value {
+	if part < len(c.marks) {
+		return c.marks[part]
+	}
+	return nil
 }
 
 // read takes a string or a list of blocks.
@@ -116,6 +126,10 @@ func (c *content) block(param string, v openai.Value) error {
 	default:
 		c.nativeOnly(param, v)
 		return nil
+	}
+	if mark := fields.Get("cache_control"); mark != nil && len(c.parts) > 0 && kind != "tool_use" && kind != "tool_result" {
+		c.marks = append(c.marks, make([]openai.Value, len(c.parts)-len(c.marks))...)
+		c.marks[len(c.parts)-1] = mark
 	}
 	for _, f := range fields {
 		if !contains(known, f.Name) && f.Name != "type" && f.Name != "cache_control" && !f.Value.Empty() && !directCaller(f) {
@@ -312,7 +326,14 @@ func (c *content) toolResult(param string, fields openai.Fields) error {
 	}
 	c.flush()
 	c.d.out = append(append(append(c.d.out, `{"role":"tool","tool_call_id":`...), fields.Get("tool_use_id")...), ',')
-	c.d.out = append(inner.appendContent(c.d.out), '}', ',')
+	mark := fields.Get("cache_control")
+	for _, inside := range inner.marks { // of a result there is one place to mark
+		if mark == nil {
+			mark = inside
+		}
+	}
+	inner.marks = nil
+	c.d.out = append(c.d.AppendMark(inner.appendContent(c.d.out), mark), '}', ',')
 	return nil
 }
 
@@ -344,15 +365,15 @@ func (c *content) appendContent(dst []byte) []byte {
 		return append(dst, "null"...)
 	case len(c.parts) == 0:
 		return append(dst, `""`...)
-	case c.plain != nil:
-		return append(dst, c.plain...)
+	case c.plain != nil: // the mark stands at the message
+		return c.d.AppendMark(append(dst, c.plain...), c.mark(0))
 	}
 	dst = append(dst, '[')
 	for i, p := range c.parts {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, p...)
+		dst = append(c.d.AppendMark(append(dst, p[:len(p)-1]...), c.mark(i)), '}')
 	}
 	return append(dst, ']')
 }
@@ -371,5 +392,5 @@ func (c *content) flush() {
 		dst = append(append(append(dst, `,"tool_calls":[`...), c.calls...), ']')
 	}
 	c.d.out = append(dst, '}', ',')
-	c.parts, c.plain, c.calls, c.thought = nil, nil, nil, ""
+	c.parts, c.plain, c.calls, c.thought, c.marks = nil, nil, nil, "", nil
 }

@@ -34,7 +34,7 @@ func TestDecode(t *testing.T) {
 	for name, tt := range map[string]struct{ in, chat, native, foreign string }{
 		"plain":        {head + turn + `}`, `"messages":[{"role":"user","content":"hi"}]`, "", ""},
 		"system":       {head + turn + `,"system":"short"}`, `[{"role":"system","content":"short"},{"role":"user","content":"hi"}]`, "", ""},
-		"system parts": {head + `"system":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"b"}],` + turn + `}`, `{"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}`, "", ""},
+		"system parts": {head + `"system":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"b"}],` + turn + `}`, `{"role":"system","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"b"}]}`, "", ""},
 		"image":        {block("user", `{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}}`), `[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]`, "", ""},
 		"image url":    {block("user", `{"type":"image","source":{"type":"url","url":"https://x/y.png"}}`), `{"url":"https://x/y.png"}`, "", ""},
 		"image file":   {block("user", `{"type":"image","source":{"type":"file","file_id":"f"}}`), `"anthropic"`, "messages[0].content[0]", ""},
@@ -54,7 +54,7 @@ func TestDecode(t *testing.T) {
 		"unsigned thinking": {block("assistant", `{"type":"thinking","thinking":"x","signature":""},{"type":"text","text":"y"}`), `{"role":"assistant","content":"y","reasoning_content":"x"}`, "", "messages[0].content[0]"},
 		"search result":     {block("user", `{"type":"search_result","source":"s","title":"t","content":[]}`), `"anthropic"`, "messages[0].content[0]", ""},
 		"tools": {head + turn + `,"tools":[{"name":"f","description":"d","input_schema":{"type":"object"},"strict":true,"cache_control":{"type":"ephemeral"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true}}`,
-			`"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"},"strict":true}}],"tool_choice":"required","parallel_tool_calls":false`, "", ""},
+			`"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object"},"strict":true},"cache_control":{"type":"ephemeral"}}],"tool_choice":"required","parallel_tool_calls":false`, "", ""},
 		"a tool":         {head + turn + `,"tool_choice":{"type":"tool","name":"f"}}`, `"tool_choice":{"type":"function","function":{"name":"f"}}`, "", ""},
 		"client tool":    {head + turn + `,"tools":[{"type":"text_editor_20250728","name":"e"}]}`, `"text_editor_20250728"`, "tools[0].type", ""},
 		"examples":       {head + turn + `,"tools":[{"name":"f","input_schema":{},"input_examples":[{}]}]}`, `"f"`, "tools[0].input_examples", ""},
@@ -79,6 +79,33 @@ func TestDecode(t *testing.T) {
 		if _, err := openai.Decode(s.Chat, openai.DecodeOptions{}); err != nil {
 			t.Errorf("%s: chat does not take it: %v in %s", name, err, s.Chat)
 		}
+	}
+}
+
+// TestMarks: the marks of a cache go to those who are asked out of the chat form and know them, each where it stood. Vendors of
+// chat are asked as if there were none.
+func TestMarks(t *testing.T) {
+	const mark = `,"cache_control":{"type":"ephemeral","ttl":"1h"}`
+	body := func(mark string) string {
+		return `{"model":"m","max_tokens":9,"system":[{"type":"text","text":"a"` + mark + `},{"type":"text","text":"b"}],"messages":[{"role":"user","content":[{"type":"text","text":"q"` + mark + `}]},` +
+			`{"role":"assistant","content":[{"type":"text","text":"so"` + mark + `},{"type":"tool_use","id":"t1","name":"f","input":{}},{"type":"tool_use","id":"t2","name":"f","input":{}}]},` +
+			`{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"1"},{"type":"tool_result","tool_use_id":"t2","content":[{"type":"text","text":"2"},{"type":"text","text":"3"}]` + mark + `},` +
+			`{"type":"text","text":"c"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAA"}` + mark + `}]}],` +
+			`"tools":[{"name":"f","input_schema":{"type":"object","properties":{"a":1,"cache_control":{"type":"string"}}}},{"name":"g","input_schema":{"type":"object"}` + mark + `}]}`
+	}
+	chat := func(body string, marks bool) string {
+		r, err := said(t, body).Decode(openai.DecodeOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(r.AppendUpstream(nil, openai.Upstream{Model: "m", Marks: marks}))
+	}
+	if got, want := chat(body(mark), false), chat(body(""), false); got != want {
+		t.Errorf("vendors of chat are asked\n%s, want\n%s", got, want)
+	}
+	back, err := FromChat([]byte(chat(body(mark), true)), 9)
+	if want := parsed(t, []byte(body(mark))); err != nil || !reflect.DeepEqual(parsed(t, back), want) {
+		t.Errorf("%v: others are asked\n%s, want\n%s", err, back, body(mark))
 	}
 }
 

@@ -107,6 +107,8 @@ type Request struct {
 	fallbacks  fallbacks
 	// metadataTags are the tags of the client's metadata, nil where it has none.
 	metadataTags map[string]string
+	// marks are the places of the body, in order, that only vendors who keep a cache on demand are sent.
+	marks []span
 	// ownModels says that the tradewind object has a list of models, and be it empty.
 	ownModels    bool
 	includeUsage span

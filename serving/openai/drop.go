@@ -32,5 +32,5 @@ func (r *Request) named(m member, name string) bool {
 
 // Without is the request's body without some of its fields.
 func (r *Request) Without(fields []string) []byte {
-	return r.AppendUpstream(make([]byte, 0, len(r.body)+len(r.Model)), Upstream{Model: r.Model, Drop: fields})
+	return r.AppendUpstream(make([]byte, 0, len(r.body)+len(r.Model)), Upstream{Model: r.Model, Drop: fields, Marks: true})
 }

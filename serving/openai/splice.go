@@ -21,6 +21,8 @@ type Upstream struct {
 	ForceUsage bool
 	// Drop are dispensable fields that are left out, for arms that do not take them.
 	Drop []string
+	// Marks says that the arm is sent the marks of a cache that a client of another dialect has set.
+	Marks bool
 }
 
 // AppendUpstream appends the body for a vendor: the client's bytes with the model replaced, the fields about routing
@@ -47,8 +49,7 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 		case m.field == fStreamOptions && !usage:
 			dst, usage = r.appendStreamOptions(dst, m.value), true
 		default:
-			dst = append(dst, r.body[m.key.from:m.value.to]...)
-			dst = append(dst, ',')
+			dst = append(r.appendMember(dst, m, u.Marks), ',')
 		}
 	}
 	if !capped && limit > 0 {
@@ -62,6 +63,17 @@ func (r *Request) AppendUpstream(dst []byte, u Upstream) []byte {
 	}
 	dst[len(dst)-1] = '}' // the model is always there, so there is always a comma to replace
 	return dst
+}
+
+// appendMember copies a member, with the marks in it or without.
+func (r *Request) appendMember(dst []byte, m member, marked bool) []byte {
+	from := m.key.from
+	for _, mark := range r.marks {
+		if !marked && mark.from > from && mark.to < m.value.to {
+			dst, from = append(dst, r.body[from:mark.from]...), mark.to
+		}
+	}
+	return append(dst, r.body[from:m.value.to]...)
 }
 
 // limit is the smaller of the client's cap and ours, 0 being none.

@@ -27,6 +27,30 @@ type Spoken struct {
 	Stateful bool
 	// Nowhere says that no vendor can be asked, whatever it speaks, because of NativeOnly.
 	Nowhere bool
+
+	// marks are the places of Chat where a mark of a cache stands, in order.
+	marks []span
+}
+
+// AppendMark appends the mark of a cache to Chat as it is written so far, as a further member of an object, and notes where:
+// vendors of chat do not know it, and are not sent it.
+func (s *Spoken) AppendMark(chat []byte, mark Value) []byte {
+	if !mark.IsObject() {
+		return chat
+	}
+	from := len(chat)
+	chat = append(append(chat, `,"cache_control":`...), mark...)
+	s.marks = append(s.marks, span{from, len(chat)})
+	return chat
+}
+
+// Decode reads the chat form.
+func (s *Spoken) Decode(o DecodeOptions) (*Request, error) {
+	r, err := Decode(s.Chat, o)
+	if err == nil {
+		r.marks = s.marks
+	}
+	return r, err
 }
 
 // OnlyNative notes that chat cannot say a field.

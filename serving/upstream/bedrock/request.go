@@ -60,15 +60,30 @@ func (e *encoder) text(name, value string) {
 	e.out = append(openai.AppendText(append(openai.AppendText(e.out, name), ':'), value), ',')
 }
 
-// mark asks for a cache point.
+// mark asks for a cache point, where the model has any.
 func (e *encoder) mark(m chatform.Mark) {
-	switch m {
-	case "":
-	case "5m":
+	switch {
+	case m == "", !caches(e.model):
+	case m == "5m", strings.Contains(e.model, "amazon.nova"): // which knows no other
 		e.open(`{"cachePoint":{"type":"default"}},`)
 	default:
 		e.open(`{"cachePoint":{"type":"default","ttl":"`, string(m), `"}},`)
 	}
+}
+
+// caches reports whether a model keeps a cache at the points that it is told: Nova, and Claude since 3.5 Haiku. The others
+// refuse a request that has any.
+func caches(model string) bool {
+	_, claude, ok := strings.Cut(model, "anthropic.claude-")
+	if !ok {
+		return strings.Contains(model, "amazon.nova")
+	}
+	for _, old := range [...]string{"instant", "v2", "3-haiku", "3-sonnet", "3-opus", "3-5-sonnet"} {
+		if strings.HasPrefix(claude, old) {
+			return false
+		}
+	}
+	return true
 }
 
 func (e *encoder) system() error {

@@ -80,6 +80,20 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// TestMarks: a model that keeps no cache refuses its points, and none of theirs lasts longer than it can.
+func TestMarks(t *testing.T) {
+	talk := messages(`{"role":"user","content":"hi","cache_control":{"type":"ephemeral","ttl":"1h"}}`)
+	for model, want := range map[string]string{
+		"us.anthropic.claude-sonnet-4-5-20250929-v1:0": `,{"cachePoint":{"type":"default","ttl":"1h"}}`, "anthropic.claude-3-5-haiku-20241022-v1:0": `,{"cachePoint":{"type":"default","ttl":"1h"}}`,
+		"amazon.nova-2-lite-v1:0": `,{"cachePoint":{"type":"default"}}`, "meta.llama3-3-70b-instruct-v1:0": ``, "anthropic.claude-3-haiku-20240307-v1:0": ``,
+	} {
+		body, _, err := encode(talk, model)
+		if want := `"content":[{"text":"hi"}` + want + `]`; err != nil || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %v: the request is %s, want %s in it", model, err, body, want)
+		}
+	}
+}
+
 // TestUnsaid: what Converse cannot be told is named, and never dropped.
 func TestUnsaid(t *testing.T) {
 	for _, test := range []struct {
