@@ -75,6 +75,7 @@ func TestTranslator(t *testing.T) {
 		"calls at once": {[]string{choice(`{"tool_calls":[{"id":"t1","function":{"name":"f","arguments":"{}"}},{"id":"t2","function":{"name":"f","arguments":"{}"}}]}`, `"stop"`)}, `start f.t1(0) {} stop(0) f.t2(1) {} stop(1) tool_use{0 0 0 0}`},
 		"one index":     {[]string{call(`"index":0,"id":"t1","function":{"name":"f","arguments":"{}"}`), call(`"index":0,"id":"t2","function":{"name":"g","arguments":"{}"}`), choice(`{}`, `"tool_calls"`)}, `start f.t1(0) {} stop(0) g.t2(1) {} stop(1) tool_use{0 0 0 0}`},
 		"no id":         {[]string{call(`"index":0,"function":{"name":"f","arguments":"{}"}`), choice(`{}`, `"tool_calls"`)}, `start f.toolu_c1_0(0) {} stop(0) tool_use{0 0 0 0}`},
+		"odd id":        {[]string{call(`"index":0,"id":"functions.f:0","function":{"name":"f","arguments":"{}"}`), choice(`{}`, `"tool_calls"`)}, `start f.` + openai.PlainID("functions.f:0") + `(0) {} stop(0) tool_use{0 0 0 0}`},
 		"second choice": {[]string{`{"id":"c1","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"},{"index":1,"delta":{"content":"b"}}]}`}, `start text(0) a stop(0) end_turn{0 0 0 0}`},
 	} {
 		var got []string
@@ -216,6 +217,7 @@ func TestAnswersThereAndBack(t *testing.T) {
 func TestWhole(t *testing.T) {
 	for name, tt := range map[string]struct{ message, finish, usage, want string }{
 		"refusal":  {`"content":null,"refusal":"no"`, "stop", ``, `"content":[{"type":"text","text":"no"}],"stop_reason":"refusal","stop_sequence":null,"usage":{}`},
+		"odd id":   {`"content":null,"tool_calls":[{"id":"functions.f:0","type":"function","function":{"name":"f","arguments":"{}"}}]`, "tool_calls", ``, `"content":[{"type":"tool_use","id":"` + openai.PlainID("functions.f:0") + `","name":"f","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{}`},
 		"cut call": {`"content":"a","tool_calls":[{"id":"t1","type":"function","function":{"name":"f","arguments":"{\"a\":"}}]`, "length", ``, `"content":[{"type":"text","text":"a"},{"type":"tool_use","id":"t1","name":"f","input":{}}],"stop_reason":"max_tokens","stop_sequence":null,"usage":{}`},
 		"counts": {`"content":"a"`, "stop", `,"usage":{"prompt_tokens":20,"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":3},"cache_creation":{"ephemeral_1h_input_tokens":2},"completion_tokens_details":{"reasoning_tokens":7}}`,
 			`"content":[{"type":"text","text":"a"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":13,"cache_creation_input_tokens":3,"cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":2},"cache_read_input_tokens":4,"output_tokens":9,"output_tokens_details":{"thinking_tokens":7}}`},

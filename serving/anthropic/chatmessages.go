@@ -198,7 +198,8 @@ func (t *turns) said(param string, fields openai.Fields) error {
 		if err != nil {
 			return err
 		}
-		if _, err := call.Get("id").Text(at + ".id"); err != nil {
+		id, err := call.Get("id").Text(at + ".id")
+		if err != nil {
 			return err
 		}
 		if _, err := f.Get("name").Text(at + ".function.name"); err != nil {
@@ -208,7 +209,7 @@ func (t *turns) said(param string, fields openai.Fields) error {
 		if err != nil {
 			return err
 		}
-		t.add(`{"type":"tool_use","id":`, string(call.Get("id")), `,"name":`, string(f.Get("name")), `,"input":`, string(input), `}`)
+		t.add(`{"type":"tool_use","id":`, string(openai.AppendText(nil, openai.PlainID(id))), `,"name":`, string(f.Get("name")), `,"input":`, string(input), `}`)
 		return nil
 	})
 }
@@ -230,11 +231,12 @@ func arguments(param string, v openai.Value) (openai.Value, error) {
 }
 
 func (t *turns) result(param string, fields openai.Fields) error {
-	id, content := fields.Get("tool_call_id"), fields.Get("content")
-	if _, err := id.Text(param + ".tool_call_id"); err != nil {
+	id, err := fields.Get("tool_call_id").Text(param + ".tool_call_id")
+	if err != nil {
 		return err
 	}
-	t.add(`{"type":"tool_result","tool_use_id":`, string(id))
+	t.add(`{"type":"tool_result","tool_use_id":`, string(openai.AppendText(nil, openai.PlainID(id))))
+	content := fields.Get("content")
 	switch {
 	case content.IsText():
 		t.blocks = append(append(t.blocks, `,"content":`...), content...)

@@ -192,8 +192,10 @@ func TestFromChatSays(t *testing.T) {
 	}
 	const call = `{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},`
 	const called = `{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},`
+	digest := `"` + openai.PlainID("functions.f:0") + `"`
 	const mark = `"cache_control":{"type":"ephemeral"}`
 	for said, want := range map[string]string{
+		strings.ReplaceAll(call, `"id":"a"`, `"id":"functions.f:0"`) + `{"role":"tool","tool_call_id":"functions.f:0","content":"x"}`:        strings.ReplaceAll(called, `"a"`, digest) + `{"role":"user","content":[{"type":"tool_result","tool_use_id":` + digest + `,"content":"x"}]}`,
 		call + `{"role":"tool","tool_call_id":"a","name":"f","content":"x"}`:                                                                 called + `{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"x"}]}`,
 		`{"role":"user",` + mark + `,"content":"hi"}`:                                                                                        `{"role":"user","content":[{"type":"text","text":"hi",` + mark + `}]}`,
 		`{"role":"user","content":"hi"},{"role":"assistant",` + mark + `,"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}`: `{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"text","text":"a"},{"type":"text","text":"b",` + mark + `}]}`,

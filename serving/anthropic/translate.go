@@ -171,7 +171,7 @@ func (t *Translator) toolCall(c openai.Call) error {
 		if c.ID == "" {
 			c.ID = "toolu_" + strings.TrimPrefix(t.id, "msg_") + "_" + strconv.Itoa(c.Index)
 		}
-		block := openai.AppendText([]byte(`{"type":"tool_use","id":`), c.ID)
+		block := openai.AppendText([]byte(`{"type":"tool_use","id":`), openai.PlainID(c.ID)) // it may go to Anthropic next
 		block = openai.AppendText(append(block, `,"name":`...), c.Name)
 		t.begin("tool", append(block, `,"input":{}}`...), openai.HasContent)
 	}
@@ -299,7 +299,7 @@ func (b *blocks) call(c openai.Call) error {
 	if c.ID == "" {
 		c.ID = "toolu_" + strconv.Itoa(c.Index)
 	}
-	b.list = openai.AppendText(append(comma(b.list), `{"type":"tool_use","id":`...), c.ID)
+	b.list = openai.AppendText(append(comma(b.list), `{"type":"tool_use","id":`...), openai.PlainID(c.ID)) // it may go to Anthropic next
 	b.list = openai.AppendText(append(b.list, `,"name":`...), c.Name)
 	b.list = append(append(append(b.list, `,"input":`...), input...), '}')
 	b.called = true

@@ -1,6 +1,8 @@
 package openai
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -174,6 +176,24 @@ func Calls(m Fields, fn func(c Call) error) error {
 		c.Arguments, _ = f.Get("arguments").Text("arguments")
 		return fn(c)
 	})
+}
+
+// idMax is the longest id of a call that every vendor takes.
+const idMax = 64
+
+// PlainID is the id of a call in the characters that Anthropic and Bedrock take. Other vendors' ids that have more, such as
+// colons and points, become a digest of themselves, the same for the call and its result.
+func PlainID(id string) string {
+	plain := id != "" && len(id) <= idMax
+	for i := range len(id) {
+		c := id[i]
+		plain = plain && (c == '_' || c == '-' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z')
+	}
+	if plain {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "call_" + hex.EncodeToString(sum[:16])
 }
 
 // CallOrder tells which pieces begin a call. Other dialects know one open call at a time.

@@ -1,8 +1,6 @@
 package bedrock
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
 	"strings"
 
@@ -161,31 +159,12 @@ func (e *encoder) thoughts(thoughts []chatform.Thought) {
 	}
 }
 
-// id says the id of a call. Converse takes few characters in it; other vendors' ids that have more become others, the
-// same for the call and its result.
 func (e *encoder) id(param string, v openai.Value) error {
 	id, err := v.Text(param)
-	if err != nil {
-		return err
+	if err == nil {
+		e.out = openai.AppendText(e.out, openai.PlainID(id))
 	}
-	if !plainID(id) {
-		sum := sha256.Sum256([]byte(id))
-		id = "call_" + hex.EncodeToString(sum[:16])
-	}
-	e.out = openai.AppendText(e.out, id)
-	return nil
-}
-
-// idMax is the longest id that Converse takes.
-const idMax = 64
-
-func plainID(id string) bool {
-	for i := range len(id) {
-		if c := id[i]; c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	return id != "" && len(id) <= idMax
+	return err
 }
 
 func (e *encoder) result(res *chatform.Result) error {

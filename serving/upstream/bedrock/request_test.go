@@ -73,7 +73,7 @@ func TestIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		call, result := r.Messages[1].Content[0].ToolUse.ToolUseID, r.Messages[2].Content[0].ToolResult.ToolUseID
-		if call != result || !plainID(call) || plainID(id) != (call == id) || seen[call] != "" {
+		if call != result || openai.PlainID(call) != call || openai.PlainID(id) != call || seen[call] != "" {
 			t.Errorf("%s became %s for the call and %s for its result", id, call, result)
 		}
 		seen[call] = id
