@@ -180,7 +180,9 @@ func (c *content) textBlock(param string, fields openai.Fields) error {
 	if c.calls != nil { // chat has its text before its calls
 		c.d.OnlyNative(param)
 	}
-	c.addText(fields.Get("text"))
+	if text := fields.Get("text"); !text.Empty() { // an empty one says nothing, and Anthropic refuses it
+		c.addText(text)
+	}
 	return nil
 }
 
