@@ -273,10 +273,11 @@ func (t *turn) output(param string, fields openai.Fields) error {
 	return nil
 }
 
-// reasoning keeps a provider's own for the provider; what was said here goes back to chat.
+// reasoning keeps a provider's own for the provider; what was said here goes back to chat. Codex sends items back without
+// their ids: one that no provider could find or decrypt is not a provider's.
 func (t *turn) reasoning(param string, v openai.Value, fields openai.Fields) error {
-	id, _ := fields.Get("id").Text("id") // one without an id is the provider's
-	if !strings.HasPrefix(id, ownReasoning) {
+	id, _ := fields.Get("id").Text("id")
+	if !strings.HasPrefix(id, ownReasoning) && (id != "" || !fields.Get("encrypted_content").Empty()) {
 		t.unknown(param, v)
 		return nil
 	}

@@ -29,6 +29,8 @@ func TestDecode(t *testing.T) {
 		"image output":  {item(call + `,{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"u"}]}`), `{"role":"tool","tool_call_id":"c1","content":[{"type":"image_url","image_url":{"url":"u"}}]}`, "", ""},
 		"own reasoning": {item(`{"type":"reasoning","id":"rs_tw_1","summary":[],"content":[{"type":"reasoning_text","text":"r"}]},` + call), `{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":`, "", "input[0]"},
 		"reasoning":     {item(`{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"},` + call), `"responses"`, "input[0]", ""},
+		"without an id": {item(`{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"r"}],"encrypted_content":null},` + call), `{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":`, "", "input[0]"},
+		"sealed":        {item(`{"type":"reasoning","summary":[],"encrypted_content":"x"},` + call), `"responses"`, "input[0]", ""},
 		"reference":     {item(`{"type":"item_reference","id":"x"}`), `"responses"`, "input[0]", ""},
 		"options":       {`{"model":"m","input":"x","max_output_tokens":9,"temperature":1,"store":false,"truncation":"disabled","include":["reasoning.encrypted_content"],"metadata":{"a":"b"},"stream_options":{}}`, `"max_tokens":9,"temperature":1,"messages"`, "", ""},
 		"tools":         {`{"model":"m","input":"x","tools":[{"type":"function","name":"f","description":"d","parameters":{},"strict":true}],"tool_choice":{"type":"function","name":"f"}}`, `"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{},"strict":true}}],"tool_choice":{"type":"function","function":{"name":"f"}}`, "", ""},
