@@ -276,6 +276,16 @@ func TestMessagesSayWhatCannotBeSaid(t *testing.T) {
 			t.Errorf("%s is not named: %s", field, a.body)
 		}
 	}
+	// The tool runners of Anthropic's SDKs ask for a thread by themselves, and go on without where they read this code.
+	for _, thread := range []string{`{"type":"create"}`, `{"type":"continue","previous_message_id":"msg_01"}`} {
+		for _, model := range []string{"auto", "anthropic/claude", "one/cheap"} {
+			a := w.messages(message(model, `,"thread":`+thread))
+			if a.status != 400 || dig(t, a.body, "error.details.error_code") != "thread_unsupported_request" || dig(t, a.body, "error.type") != "invalid_request_error" {
+				t.Errorf("a thread %s at %s: %d %s", thread, model, a.status, a.body)
+			}
+		}
+	}
+	w.messages(message("auto", `,"thread":null`)).wantOK()
 }
 
 // TestImageOfATool: vendors of chat let tools answer in text alone. Claude reads images of them too, whoever asks.

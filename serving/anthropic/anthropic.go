@@ -20,7 +20,7 @@ const Version = "2023-06-01"
 var topFields = []string{
 	"model", "messages", "max_tokens", "system", "stream", "temperature", "top_p", "top_k", "stop_sequences", "tools", "tool_choice",
 	"thinking", "output_config", "metadata", "service_tier", "container", "mcp_servers", "cache_control", "context_management",
-	"inference_geo", "speed", "diagnostics",
+	"inference_geo", "speed", "diagnostics", "thread",
 }
 
 // Decode reads a Messages request. Every failure is an *openai.Error.
@@ -134,6 +134,10 @@ func (d *decoder) field(name string, v openai.Value, all openai.Fields) (err err
 		if !v.Empty() {
 			err = openai.BadParam(name, "runs tools at the provider, whose tokens nothing here could bound; it is not supported")
 		}
+	case "thread":
+		refusal := openai.BadParam(name, "would keep the conversation at one provider, out of the router's sight; send all of it without thread")
+		refusal.Reason = threadRefused
+		err = refusal
 	default:
 		if d.OnlyNative(name); !openai.Dispensable(name) {
 			d.member("anthropic."+name, v) // so that its length counts

@@ -21,6 +21,10 @@ var errorTypes = map[openai.Code]string{
 	openai.UpstreamRateLimited: "rate_limit_error",
 }
 
+// threadRefused is Anthropic's own code for a conversation that is not kept. Its SDKs, whose tool runners ask for one by
+// themselves, go on without when they read it.
+const threadRefused = "thread_unsupported_request"
+
 func errorType(e *openai.Error) string {
 	if e.Status == http.StatusPaymentRequired {
 		return "billing_error"
@@ -47,9 +51,17 @@ func Status(e *openai.Error) int {
 
 // AppendError appends an error's body in the exact shape of Anthropic's API.
 func AppendError(dst []byte, e *openai.Error, requestID string) []byte {
+	type details struct {
+		Code string `json:"error_code"`
+	}
 	type inner struct {
-		Type    string `json:"type"`
-		Message string `json:"message"`
+		Type    string   `json:"type"`
+		Message string   `json:"message"`
+		Details *details `json:"details,omitempty"`
+	}
+	said := inner{Type: errorType(e), Message: e.Message}
+	if e.Reason == threadRefused {
+		said.Details = &details{e.Reason}
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -58,7 +70,7 @@ func AppendError(dst []byte, e *openai.Error, requestID string) []byte {
 		Type      string `json:"type"`
 		Error     inner  `json:"error"`
 		RequestID string `json:"request_id,omitempty"`
-	}{"error", inner{errorType(e), e.Message}, requestID})
+	}{"error", said, requestID})
 	if err != nil { // cannot happen: strings always marshal
 		return append(dst, `{"type":"error","error":{"type":"api_error","message":"internal error"}}`...)
 	}
