@@ -143,7 +143,7 @@ func classOf(status int, text string) Class {
 		return TimedOut
 	case status == 429:
 		return RateLimited
-	case status >= 500:
+	case status == 409, status >= 500: // a conflict of the vendor's own making, which OpenAI's SDKs ask again for
 		return Server
 	case status >= 400:
 		if containsAny(text, "context_length", "context length", "context window", "maximum context", "prompt is too long", "too many tokens", "input is too long") {

@@ -283,7 +283,7 @@ func (r *reader) whole(body []byte) (openai.Chunk, error) {
 	if err != nil {
 		return openai.Chunk{}, err
 	}
-	var all chatform.Whole
+	all := chatform.Whole{OneCall: r.w.OneCall}
 	if content := message.Get("content"); content != nil {
 		if err := content.Elements("", func(_ int, v openai.Value) error { return r.block(v, &all) }); err != nil {
 			return openai.Chunk{}, wrong(err)

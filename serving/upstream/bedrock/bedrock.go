@@ -131,7 +131,7 @@ func (p *Provider) Lacks(chat []byte) string {
 // the region's own part of the world, which the provider remembers: the first call was not one that the model saw.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
 	model := r.Arm.Model()
-	body, hidden, err := encode(r.Body, model)
+	body, asked, err := encode(r.Body, model)
 	if err != nil {
 		var unable *upstream.Error
 		if errors.As(err, &unable) {
@@ -159,7 +159,7 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 	if a.Streamed() {
 		s.frames = newFrames(a.Body(), p.client.AnswerMax())
 	}
-	s.reader.hidden = hidden
+	s.reader.hidden, s.reader.w.OneCall = asked.Reasoning.Hidden, asked.NoParallel
 	s.reader.w.Created, s.reader.w.Model = time.Now().Unix(), model
 	s.reader.w.ID = "bedrock-" + a.Header("X-Amzn-Requestid")
 	return s, nil

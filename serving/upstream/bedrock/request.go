@@ -13,22 +13,22 @@ import (
 // vendor is what errors call the other side.
 const vendor = "Bedrock"
 
-// encode says a chat request to a model, and reports whether its thoughts are to be kept out of the answer. The error is an
+// encode says a chat request to a model. The request as it was read says what the answer is to leave out. The error is an
 // *openai.Error where no model can be told, and an *upstream.Error of class Unsayable where this one cannot. An empty
 // model stands for any.
-func encode(body []byte, model string) (out []byte, hidden bool, err error) {
-	r, err := chatform.Parse(body, vendor)
+func encode(body []byte, model string) (out []byte, r *chatform.Request, err error) {
+	r, err = chatform.Parse(body, vendor)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	e := &encoder{r: r, model: model, out: append(make([]byte, 0, len(body)+512), '{')}
 	for _, step := range [...]func() error{e.system, e.messages, e.settings, e.tools, e.format, e.thinking} {
 		if err := step(); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	e.close(`}`)
-	return e.out[:len(e.out)-1], r.Reasoning.Hidden, nil
+	return e.out[:len(e.out)-1], r, nil
 }
 
 // encoder appends JSON. Every value is followed by a comma, which the end of what holds it takes back.
@@ -294,9 +294,6 @@ func (e *encoder) tools() error {
 	r := e.r
 	if len(r.Tools) == 0 || r.ToolChoice.Mode == "none" { // a tool that must not be called need not be known
 		return nil
-	}
-	if r.NoParallel {
-		return r.Unsayable("parallel_tool_calls", "it calls as many tools at a time as it likes")
 	}
 	e.open(`"toolConfig":{"tools":[`)
 	for i := range r.Tools {

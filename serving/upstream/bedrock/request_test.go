@@ -108,7 +108,6 @@ func TestUnsaid(t *testing.T) {
 		{chat(`,"n":2`), "n"},
 		{chat(`,"logprobs":true`), "logprobs"},
 		{chat(`,"response_format":{"type":"json_object"}`), "response_format"},
-		{chat(tools + `,"parallel_tool_calls":false`), "parallel_tool_calls"},
 		{messages(history), "tools"},
 		{[]byte(`{"model":"m","messages":[` + history + `],"tool_choice":"none"` + tools + `}`), "tool_choice"},
 		{messages(`{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}]}`), "messages[0].content[0].image_url.url"},

@@ -34,6 +34,8 @@ type Writer struct {
 	ID, Model string
 	// Created is the time of the answer in seconds.
 	Created int64
+	// OneCall leaves out every call but the first of a choice, for clients that want one at a time.
+	OneCall bool
 
 	// begun are the choices that have said who speaks.
 	begun []bool
@@ -70,7 +72,7 @@ func (w *Writer) Piece(dst []openai.Chunk, p *Piece) []openai.Chunk {
 	if p.Details != nil {
 		delta = append(append(append(delta, `"reasoning_details":`...), p.Details...), ',')
 	}
-	if p.Call != nil {
+	if p.Call != nil && !(w.OneCall && p.Call.Index > 0) {
 		delta = append(p.Call.append(append(delta, `"tool_calls":[`...), true), `],`...)
 	}
 	if len(delta) == 1 {
@@ -160,6 +162,9 @@ func appendCount(dst []byte, name string, n int64) []byte {
 
 // Whole gathers the pieces of an answer that is not streamed.
 type Whole struct {
+	// OneCall is that of a Writer.
+	OneCall bool
+
 	choices []message
 }
 
@@ -192,7 +197,7 @@ func (a *Whole) Add(p *Piece) {
 		}
 		m.details = append(m.details, p.Details[1:len(p.Details)-1]...)
 	}
-	if p.Call != nil {
+	if p.Call != nil && !(a.OneCall && p.Call.Index > 0) {
 		if m.calls = append(m.calls, ','); len(m.calls) == 1 {
 			m.calls[0] = '['
 		}

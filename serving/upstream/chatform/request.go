@@ -20,7 +20,7 @@ type Request struct {
 	Turns      []Turn
 	Tools      []Tool
 	ToolChoice ToolChoice
-	// NoParallel says that the client wants one call at a time.
+	// NoParallel says that the client wants one call at a time. Where a vendor cannot be told, its answer is cut to the first.
 	NoParallel bool
 	// MaxTokens is the cap on the answer's tokens, 0 where there is none.
 	MaxTokens int

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tradewind-llm/tradewind/serving/openai"
 	"github.com/tradewind-llm/tradewind/serving/upstream"
+	"github.com/tradewind-llm/tradewind/serving/upstream/chatform"
 	"github.com/tradewind-llm/tradewind/serving/upstream/httpclient"
 )
 
@@ -51,14 +52,14 @@ func (p *Provider) Speaks(openai.Dialect) bool { return false }
 
 // Lacks names what of a chat request no Gemini model can be told.
 func (p *Provider) Lacks(chat []byte) string {
-	_, err := encode(chat, "", true)
+	_, _, err := encode(chat, "", true)
 	return upstream.Lacking(err)
 }
 
 // Stream makes one call.
 func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.Stream, error) {
 	model := r.Arm.Model()
-	body, err := encode(r.Body, model, p.identity == nil || !budgeted(model))
+	body, single, err := encode(r.Body, model, p.identity == nil || !budgeted(model))
 	if err != nil {
 		var unable *upstream.Error
 		if errors.As(err, &unable) {
@@ -78,7 +79,7 @@ func (p *Provider) Stream(ctx context.Context, r *upstream.Request) (upstream.St
 		return nil, err
 	}
 	s := &stream{p: p, answer: a}
-	s.reader.w.Created = time.Now().Unix()
+	s.reader.w.Created, s.reader.w.OneCall = time.Now().Unix(), single
 	return s, nil
 }
 
@@ -184,7 +185,7 @@ func (s *stream) whole() error {
 	if err != nil {
 		return err
 	}
-	var to gathered
+	to := gathered{chatform.Whole{OneCall: s.reader.w.OneCall}}
 	if err := s.reader.event(body, &to); err != nil {
 		return err
 	}

@@ -28,28 +28,28 @@ var settingNames = map[string]string{
 	"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
 }
 
-// encode says a chat request to a model. The error is an *openai.Error where no model can be told, and an
+// encode says a chat request to a model, and reports whether of its calls only the first is wanted, which it cannot be told. The error is an *openai.Error where no model can be told, and an
 // *upstream.Error of class Unsayable where this one cannot. An empty model stands for any. Without ids calls and their results
 // are told apart by their order, as models do on Vertex AI that are older than Gemini 3: it refuses ids there.
-func encode(body []byte, model string, ids bool) ([]byte, error) {
+func encode(body []byte, model string, ids bool) (out []byte, single bool, err error) {
 	r, err := chatform.Parse(body, vendor)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e := &encoder{r: r, model: model, ids: ids, out: append(make([]byte, 0, len(body)+512), '{')}
 	if len(r.System) > 0 {
 		e.open(`"systemInstruction":{"parts":[`)
 		if err := e.parts(r.System); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		e.close(`]}`)
 	}
 	for _, step := range [...]func() error{e.contents, e.tools, e.config} {
 		if err := step(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return e.end('}'), nil
+	return e.end('}'), r.NoParallel, nil
 }
 
 // encoder appends JSON. Every value is followed by a comma, which the end of what holds it takes back.
@@ -250,9 +250,6 @@ func (e *encoder) tools() error {
 	r := e.r
 	if len(r.Tools) == 0 {
 		return nil
-	}
-	if r.NoParallel {
-		return r.Unsayable("parallel_tool_calls", "it calls as many tools at a time as it likes")
 	}
 	strict := false
 	e.open(`"tools":[{"functionDeclarations":[`)

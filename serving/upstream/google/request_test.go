@@ -57,7 +57,7 @@ func TestSaid(t *testing.T) {
 		"schema":      {"gemini-2.5-flash", schemaOf(`{"$schema":"x","type":"object","properties":{"kind":{"const":"a"},"n":{"type":["integer","null"],"minimum":0},"r":{"$ref":"#/$defs/r"}},"$defs":{"r":{"type":"array","items":{"enum":["x",1]}}},"additionalProperties":false}`), `"responseJsonSchema":{"$schema":"x","type":"object","properties":{"kind":{"enum":["a"]},"n":{"type":["integer","null"],"minimum":0},"r":{"$ref":"#/$defs/r"}},"$defs":{"r":{"type":"array","items":{"enum":["x",1]}}},"additionalProperties":false}`},
 		"saying none": {"gemini-2.5-flash", chat(`,"logit_bias":{},"logprobs":false,"store":true,"user":"me","metadata":{"a":"b"},"stream_options":{"include_usage":true},"service_tier":"auto","parallel_tool_calls":true,"modalities":["text"],"tradewind":{"explain":true}`), `"generationConfig":{}`},
 	} {
-		got, err := encode(test.body, test.model, true)
+		got, _, err := encode(test.body, test.model, true)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if !json.Valid(got) || !strings.Contains(string(got), test.want) {
@@ -80,7 +80,6 @@ func TestUnsaid(t *testing.T) {
 		{chat(`,"modalities":["text","audio"]`), "modalities"},
 		{chat(`,"reasoning_effort":"enormous"`), "reasoning_effort"},
 		{chat(`,"something_new":1`), "something_new"},
-		{chat(tools + `,"parallel_tool_calls":false`), "parallel_tool_calls"},
 		{chat(tools + `,"tool_choice":{"type":"allowed_tools","allowed_tools":{}}`), "tool_choice"},
 		{chat(`,"tools":[{"type":"custom","custom":{"name":"x"}}]`), "tools[0].type"},
 		{chat(`,"functions":[{"name":"f"}]`), "functions"},
@@ -103,7 +102,7 @@ func TestUnsaid(t *testing.T) {
 		{messages(`{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"[1]"}}]}`), "messages[1].tool_calls[0].function.arguments"},
 		{messages(`{"role":"user","content":"a"},{"role":"assistant","content":"b","audio":{"id":"x"}}`), "messages[1].audio"},
 	} {
-		_, err := encode(test.body, "gemini-2.5-flash", true)
+		_, _, err := encode(test.body, "gemini-2.5-flash", true)
 		if got := upstream.Lacking(err); got != test.param {
 			t.Errorf("%s: lacks %q (%v), want %q", test.body, got, err, test.param)
 		}
@@ -114,7 +113,7 @@ func TestUnsaid(t *testing.T) {
 func TestUnable(t *testing.T) {
 	p := &Provider{}
 	for _, model := range []string{"gemini-2.5-pro", "gemini-3-flash-preview"} {
-		_, err := encode(chat(`,"reasoning_effort":"none"`), model, true)
+		_, _, err := encode(chat(`,"reasoning_effort":"none"`), model, true)
 		var e *upstream.Error
 		if !errors.As(err, &e) || e.Class != upstream.Unsayable || e.Param != "reasoning_effort" {
 			t.Errorf("%s: got %v, want the class %s", model, err, upstream.Unsayable)
@@ -132,7 +131,7 @@ func TestUnable(t *testing.T) {
 func TestImageOfATool(t *testing.T) {
 	talk := messages(`{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]}`)
 	for model, able := range map[string]bool{"": true, "gemini-2.5-flash": false, "gemini-3-flash-preview": true} {
-		_, err := encode(talk, model, true)
+		_, _, err := encode(talk, model, true)
 		var e *upstream.Error
 		if able != (err == nil) || err != nil && (!errors.As(err, &e) || e.Class != upstream.Unsayable || e.Param != "messages[2].content") {
 			t.Errorf("%q: got %v", model, err)
@@ -198,7 +197,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add(schemaOf(`{"type":"object","properties":{"a":{"const":"x"}},"anyOf":[{"$ref":"#"}]}`))
 	f.Add(messages(`{"role":"system","content":"s"},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]},{"role":"assistant","reasoning":"r","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"{\"a\":1}"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		out, err := encode(body, "gemini-3-pro-preview", true)
+		out, _, err := encode(body, "gemini-3-pro-preview", true)
 		if err == nil && !json.Valid(out) {
 			t.Fatalf("%s became %s", body, out)
 		}

@@ -99,7 +99,7 @@ func (r *request) said() *upstreamtest.Said {
 func TestRequestsArrive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := upstreamtest.DrawSaid(t)
-		body, err := encode(want.Chat(), "gemini-3-pro-preview", true)
+		body, _, err := encode(want.Chat(), "gemini-3-pro-preview", true)
 		if err != nil {
 			t.Fatalf("%s: %v", want.Chat(), err)
 		}
@@ -219,7 +219,7 @@ func TestSignaturesReturn(t *testing.T) {
 		{`{"id":"c","type":"function","function":{"name":"f","arguments":""}}`, "gemini-3-pro-preview", "skip_thought_signature_validator"},
 		{`{"id":"c","type":"function","function":{"name":"f","arguments":""}}`, "gemini-2.5-pro", ""},
 	} {
-		body, err := encode([]byte(history(test.call)), test.model, true)
+		body, _, err := encode([]byte(history(test.call)), test.model, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -385,7 +385,7 @@ func TestResultsInOrder(t *testing.T) {
 	const talk = `{"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},` +
 		`{"role":"tool","tool_call_id":"b","content":"second"},{"role":"tool","tool_call_id":"a","content":"first"}]}`
 	const want = `{"functionResponse":{"name":"f","response":{"output":"first"}}},{"functionResponse":{"name":"f","response":{"output":"second"}}}`
-	if body, err := encode([]byte(talk), "gemini-2.5-flash", false); err != nil || !strings.Contains(string(body), want) {
+	if body, _, err := encode([]byte(talk), "gemini-2.5-flash", false); err != nil || !strings.Contains(string(body), want) {
 		t.Errorf("%v: the request is %s, want %s in it", err, body, want)
 	}
 }

@@ -148,7 +148,21 @@ func (s *suite) converseCalls(t *testing.T) {
 		return converseEvent("contentBlockDelta", `{"contentBlockIndex":1,"delta":{"toolUse":{"input":`+string(openai.AppendText(nil, part))+`}}}`)
 	}
 	stop := converseEvent("contentBlockStop", `{"contentBlockIndex":1}`)
-	events, err := s.ask(t, true, raw(s.v.content, s.v.start+begin("t1", "f")+input("")+input(`{"a"`)+input(`:1}`)+stop+begin("t2", "g")+input("")+converseEnd("tool_use")))
+	two := raw(s.v.content, s.v.start+begin("t1", "f")+input("")+input(`{"a"`)+input(`:1}`)+stop+begin("t2", "g")+input("")+stop+converseEnd("tool_use"))
+	single := *s
+	single.body = oneCallBody
+	whole := raw("application/json", `{"output":{"message":{"role":"assistant","content":[{"toolUse":{"toolUseId":"t1","name":"f","input":{"a":1}}},{"toolUse":{"toolUseId":"t2","name":"g","input":{}}}]}},"stopReason":"tool_use","usage":{"inputTokens":1,"outputTokens":1,"totalTokens":2}}`)
+	for _, stream := range []bool{true, false} {
+		events, err := single.ask(t, stream, map[bool]http.HandlerFunc{true: two, false: whole}[stream])
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, _, _ := said(events)
+		if wantOnce(t, one, `"name":"f"`, `"finish_reason":"tool_calls"`); strings.Contains(one, `"g"`) || strings.Contains(one, `"index":1`) {
+			t.Errorf("stream %v: one call at a time was wanted: %s", stream, one)
+		}
+	}
+	events, err := s.ask(t, true, two)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,6 +114,8 @@ func (s *suite) geminiStream(t *testing.T) {
 func (s *suite) geminiCalls(t *testing.T) {
 	calls := `{"content":{"parts":[{"functionCall":{"id":"c1","name":"f","args":{"a":[1,"x"]}},"thoughtSignature":"c2ln"},{"functionCall":{"name":"g"}}],"role":"model"},"index":0,"finishReason":"STOP"}`
 	want := []string{`{"a":[1,"x"]}`, "{}"}
+	single := *s
+	single.body = oneCallBody
 	for _, stream := range []bool{true, false} {
 		script := raw("text/event-stream", sse(geminiEvent(calls, "")))
 		if !stream {
@@ -126,6 +128,13 @@ func (s *suite) geminiCalls(t *testing.T) {
 		all := ""
 		for _, ev := range events {
 			all += ev.data
+		}
+		if events, err = single.ask(t, stream, script); err != nil {
+			t.Fatal(err)
+		}
+		one, _, _ := said(events)
+		if wantOnce(t, one, `"name":"f"`, `"finish_reason":"tool_calls"`, `"thought_signature":"c2ln"`); strings.Contains(one, `"name":"g"`) {
+			t.Errorf("stream %v: one call at a time was wanted: %s", stream, one)
 		}
 		for _, part := range append([]string{
 			`"id":"c1","type":"function","function":{"name":"f"`, `"name":"g"`, `"finish_reason":"tool_calls"`, `"extra_content":{"google":{"thought_signature":"c2ln"}}`, `"id":"call_r1_0_1"`,

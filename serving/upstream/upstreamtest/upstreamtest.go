@@ -55,6 +55,8 @@ type suite struct {
 	v        *vendor
 	// asked is the dialect that the provider is asked in; empty is chat.
 	asked openai.Dialect
+	// body is a request in chat; empty is a short one.
+	body string
 }
 
 // vendor is what a scripted server says in its dialect.
@@ -94,7 +96,11 @@ var chatVendor = &vendor{
 
 var arm = &catalog.Arm{ID: "test/small"}
 
-const requestBody = `{"model":"small","messages":[{"role":"user","content":"hi"}]}`
+const (
+	requestBody = `{"model":"small","messages":[{"role":"user","content":"hi"}]}`
+	// oneCallBody asks for one call at a time.
+	oneCallBody = `{"model":"small","messages":[{"role":"user","content":"hi"}],"parallel_tool_calls":false,"tools":[{"type":"function","function":{"name":"f","parameters":{}}},{"type":"function","function":{"name":"g","parameters":{}}}]}`
+)
 
 // seen is one event, copied.
 type seen struct {
@@ -112,7 +118,7 @@ func (s *suite) ask(t *testing.T, stream bool, script http.HandlerFunc) ([]seen,
 }
 
 func (s *suite) request(stream bool) *upstream.Request {
-	r := &upstream.Request{Arm: arm, Body: []byte(requestBody), Stream: stream, Dialect: s.asked}
+	r := &upstream.Request{Arm: arm, Body: []byte(cmp.Or(s.body, requestBody)), Stream: stream, Dialect: s.asked}
 	switch s.asked {
 	case openai.Messages:
 		r.Body = []byte(messagesBody)
@@ -316,6 +322,7 @@ func (s *suite) errors(t *testing.T) {
 		{403, `{"message":"forbidden for ` + Key[:20] + `"}`, upstream.Auth},
 		{404, object("model_not_found", "no such model"), upstream.ModelGone},
 		{408, "", upstream.TimedOut},
+		{409, object("", "lock timeout"), upstream.Server},
 		{429, object("rate_limit_exceeded", "slow down"), upstream.RateLimited},
 		{500, "<html>oops</html>", upstream.Server},
 		{502, "", upstream.Server},
