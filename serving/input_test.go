@@ -200,6 +200,7 @@ func TestMisspelledElsewhere(t *testing.T) {
 		{"/v1/messages", ask("auto", `,"max_tokens":5,"output_config":{"effort":"low"}`), "every one was filtered (no_reasoning 3)"},
 		{"/v1/responses", `{"model":"auto","inptu":"hi"}`, `input is missing; was \"inptu\" meant to be it?`},
 		{"/v1/responses", `{"model":"auto","input":"hi","Tradewind":{}}`, `did you mean \"tradewind\"?`},
+		{"/v1/responses", `{"model":"auto","input":[{"type":"item_reference","id":"msg_1"}]}`, `input[0] cannot be said to any model that may serve this request"`},
 		{"/v1/responses", `{"model":"auto","input":"hi","instrutions":"x"}`, `did you mean \"instructions\"?`},
 		{"/v1/embeddings", `{"model":"one/cheap","inptu":"hi"}`, `input is missing; was \"inptu\" meant to be it?`},
 		{"/v1/completions", `{"model":"one/cheap","promt":"hi"}`, `prompt is missing; was \"promt\" meant to be it?`},

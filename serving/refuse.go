@@ -97,7 +97,7 @@ func (r *round) noCandidate() error {
 	}
 	if n := count[policy.Dialect] + count[policy.ParamUnsupported]; allowed > 0 && allowed == n {
 		e = openai.NewError(openai.NoCandidate, "%s cannot be said to any model that may serve this request", cmp.Or(field, "a request to "+r.surface.path))
-		if s := r.spoken; s != nil && field != "" && !strings.Contains(field, ".") && !slices.Contains(s.Known, field) {
+		if s := r.spoken; s != nil && field != "" && !strings.ContainsAny(field, ".[") && !slices.Contains(s.Known, field) {
 			e.Message += openai.DidYouMean(field, s.Known)
 		}
 		e.Param = field

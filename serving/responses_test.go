@@ -61,6 +61,26 @@ func TestResponsesTranslated(t *testing.T) {
 	w.responses(`{"model":"auto"}`).wantError(400, openai.InvalidRequest)
 }
 
+// TestResponsesAreNotKept: what was said in Responses out of a chat vendor's answer is known by its ids, and a request that builds
+// on them is told what to send instead, whichever models may serve it.
+func TestResponsesAreNotKept(t *testing.T) {
+	w := newWorld(t, setup{})
+	a := w.responses(asked("one/cheap", "")).wantOK()
+	said := a.get("output").([]any)[0].(map[string]any)["id"].(string)
+	for _, model := range []string{"auto", "one/cheap"} {
+		for body, param := range map[string]string{
+			asked(model, `,"previous_response_id":"`+a.get("id").(string)+`"`):                                                "previous_response_id",
+			`{"model":"` + model + `","input":[{"role":"user","content":"q"},{"type":"item_reference","id":"` + said + `"}]}`: "input[1]",
+		} {
+			b := w.responses(body)
+			b.wantError(400, openai.InvalidRequest)
+			if b.get("error.param") != param || !strings.Contains(b.body, "nobody keeps; send the") {
+				t.Errorf("%s: %s", body, b.body)
+			}
+		}
+	}
+}
+
 const responseWhole = `{"id":"resp_1","object":"response","created_at":1,"status":"completed","model":"middle","output":[{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":"391","annotations":[]}]}],` +
 	`"usage":{"input_tokens":7,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":10}}`
 

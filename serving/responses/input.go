@@ -6,9 +6,32 @@ import (
 	"github.com/tradewind-llm/tradewind/serving/openai"
 )
 
-// ownReasoning begins the id of reasoning that was said here, out of a chat vendor's; the vendors of Responses do not
-// know it.
-const ownReasoning = "rs_tw_"
+// own stands behind the kind in the ids of what was said here, out of a chat vendor's answer. The vendors of Responses do not
+// know them, and nobody keeps what they name.
+const (
+	own          = "tw_"
+	ownReasoning = "rs_" + own
+	ownResponse  = "resp_" + own
+)
+
+// named reports whether an id is one of ours.
+func named(id string) bool {
+	_, rest, _ := strings.Cut(id, "_")
+	return strings.HasPrefix(rest, own)
+}
+
+// reference keeps a reference to an item for the provider that has it.
+func (t *turn) reference(param string, v openai.Value, fields openai.Fields) error {
+	id, err := fields.Get("id").Text(param + ".id")
+	if err != nil {
+		return err
+	}
+	if named(id) {
+		return openai.BadParam(param, "refers to %.64q, which nobody keeps; send the item itself, as clients do that ask with store: false", id)
+	}
+	t.unknown(param, v)
+	return nil
+}
 
 // conversation appends the messages of chat.
 func (d *decoder) conversation(instructions, input openai.Value) error {
@@ -96,6 +119,8 @@ func (t *turn) item(param string, v openai.Value) error {
 	case "reasoning":
 		known = append(known, "summary", "content", "encrypted_content")
 		err = t.reasoning(param, v, fields)
+	case "item_reference":
+		return t.reference(param, v, fields)
 	default:
 		t.unknown(param, v)
 		return nil

@@ -111,6 +111,9 @@ func (d *decoder) field(name string, v openai.Value) (err error) {
 			d.Nowhere = d.Nowhere || name == "background" // an answer that comes later is one that nobody here could bill
 		}
 	case "previous_response_id", "conversation", "prompt":
+		if id, _ := v.Text(name); strings.HasPrefix(id, ownResponse) {
+			return openai.BadParam(name, "is %.64q, which nobody keeps; send the whole conversation as input", id)
+		}
 		d.Stateful = true
 		d.native(name, v)
 	default:

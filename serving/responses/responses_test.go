@@ -70,6 +70,9 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"model":"m","input":7}`: "input", `{"model":"m","Input":"y","input":"x"}`: "input", `{"model":"m","input":[{"role":"robot","content":"x"}]}`: "input[0].role",
 		`{"model":"m","input":[{"type":"function_call","call_id":"a","name":"f"}]}`: "input[0].arguments", `{"model":"m","input":"x","tools":[{"type":"web_search"}]}`: "tools[0].type",
 		`{"model":"m","input":[{"role":"user","content":[{"type":"input_text"}]}]}`: "input[0].content[0].text", `{"model":"m","input":"x","store":"yes"}`: "store",
+		// What was said here is kept by nobody, whichever vendor is asked.
+		`{"model":"m","input":"x","previous_response_id":"resp_tw_c1"}`: "previous_response_id", `{"model":"m","input":[{"type":"item_reference","id":"msg_tw_c1_0"}]}`: "input[0]",
+		`{"model":"m","input":[{"type":"item_reference","id":"rs_tw_c1_0"}]}`: "input[0]", `{"model":"m","input":[{"type":"item_reference"}]}`: "input[0].id",
 	} {
 		_, err := Decode([]byte(body), openai.DecodeOptions{})
 		var e *openai.Error
@@ -145,7 +148,7 @@ func TestEventOrder(t *testing.T) {
 	last := all[len(all)-1]
 	response := parsed(t, last.Data)["response"].(obj)
 	output := response["output"].([]any)
-	if len(all) != len(want) || len(output) != 3 || response["status"] != "completed" || response["id"] != "resp_c1" || response["created_at"] != 5.0 {
+	if len(all) != len(want) || len(output) != 3 || response["status"] != "completed" || response["id"] != "resp_tw_c1" || response["created_at"] != 5.0 {
 		t.Errorf("%d events, last %s", len(all), last.Data)
 	}
 	if got := output[1].(obj)["content"].([]any)[0].(obj)["text"]; got != "ab" || output[2].(obj)["call_id"] != "t1" || output[2].(obj)["arguments"] != "{}" {

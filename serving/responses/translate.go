@@ -219,12 +219,12 @@ func logprobs(kind openai.Piece) string {
 }
 
 func (t *Translator) itemID() string {
-	prefix := "msg_"
+	prefix := "msg_" + own
 	switch t.open {
 	case openai.Reasoning:
 		prefix = ownReasoning
 	case callPiece:
-		prefix = "fc_"
+		prefix = "fc_" + own
 	}
 	return prefix + t.id + "_" + strconv.Itoa(t.n)
 }
@@ -330,7 +330,7 @@ var echoed = []struct{ name, none string }{
 
 // response is the answer as it stands.
 func (t *Translator) response(status string, final bool) []byte {
-	dst := openai.AppendText([]byte(`{"id":`), "resp_"+t.id)
+	dst := openai.AppendText([]byte(`{"id":`), ownResponse+t.id)
 	dst = strconv.AppendInt(append(dst, `,"object":"response","created_at":`...), t.created, 10)
 	dst = append(append(append(dst, `,"status":"`...), status...), `","background":false,"error":null,"incomplete_details":`...)
 	switch {
