@@ -108,7 +108,7 @@ func (t *turn) item(param string, v openai.Value) error {
 	known := []string{"type", "id", "status"}
 	switch kind {
 	case "message":
-		known = append(known, "role", "content")
+		known = append(known, "role", "content", "phase")
 		err = t.message(param, fields)
 	case "function_call":
 		known = append(known, "call_id", "name", "arguments")

@@ -3,8 +3,8 @@
 // It says requests in chat and answers in chat in Responses, for clients of Responses at vendors that know only chat; at
 // a vendor that speaks Responses both are passed on as they are. Nothing of a request is dropped: what chat cannot say is
 // named, and only vendors that speak the dialect are asked. Left out are wishes about how an answer is shown or kept that
-// change nothing of what a model says: summaries of reasoning, encrypted reasoning, stream options, metadata. It holds no
-// state, makes no choice and calls nobody.
+// change nothing of what a model says: summaries of reasoning, encrypted reasoning, stream options, metadata; and the phase of an
+// earlier message, which one maker's models read. It holds no state, makes no choice and calls nobody.
 package responses
 
 import (
@@ -18,6 +18,7 @@ var topFields = []string{
 	"model", "input", "instructions", "stream", "max_output_tokens", "temperature", "top_p", "tools", "tool_choice", "parallel_tool_calls",
 	"reasoning", "text", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "store",
 	"previous_response_id", "conversation", "background", "include", "truncation", "top_logprobs", "max_tool_calls", "prompt", "stream_options",
+	"client_metadata",
 }
 
 // Decode reads a Responses request. Every failure is an *openai.Error.
@@ -99,7 +100,7 @@ func (d *decoder) field(name string, v openai.Value) (err error) {
 		err = d.include(v)
 	case "metadata":
 		d.out = openai.AppendTags(d.out, v)
-	case "safety_identifier", "prompt_cache_retention", "stream_options", "max_tool_calls":
+	case "safety_identifier", "prompt_cache_retention", "stream_options", "max_tool_calls", "client_metadata":
 	case "truncation":
 		if string(v) != `"disabled"` {
 			d.OnlyNative(name)
@@ -208,6 +209,27 @@ func atClient(kind string) bool {
 	return kind == "custom" || kind == "local_shell" || kind == "apply_patch" || strings.HasPrefix(kind, "computer")
 }
 
+// group reads the tools of a namespace, which clients run if they run all of it.
+func (d *decoder) group(param string, v openai.Value) error {
+	return v.Elements(param, func(i int, v openai.Value) error {
+		at := openai.Path(param, i, "")
+		fields, err := v.Fields(at)
+		if err != nil {
+			return err
+		}
+		kind, err := fields.Get("type").Text(at + ".type")
+		if err == nil && kind != "function" && kind != "custom" {
+			err = atProvider(at+".type", kind)
+		}
+		return err
+	})
+}
+
+// atProvider is the refusal of a tool that the provider runs.
+func atProvider(param, kind string) error {
+	return openai.BadParam(param, "is %.64q, which runs at the provider and costs what nothing here could bound; it is not supported", kind)
+}
+
 func (d *decoder) tools(v openai.Value) error {
 	if v.Empty() && v.IsArray() {
 		return nil
@@ -233,8 +255,15 @@ func (d *decoder) tool(param string, v openai.Value) error {
 		return err
 	}
 	if kind != "function" {
-		if !atClient(kind) {
-			return openai.BadParam(param+".type", "is %.64q, which runs at the provider and costs what nothing here could bound; it is not supported", kind)
+		switch {
+		case kind == "namespace":
+			err = d.group(param+".tools", fields.Get("tools"))
+		case kind == "tool_search" && string(fields.Get("execution")) == `"client"`:
+		case !atClient(kind):
+			err = atProvider(param+".type", kind)
+		}
+		if err != nil {
+			return err
 		}
 		d.OnlyNative(param + ".type")
 		d.out = append(d.out, v...)

@@ -37,6 +37,9 @@ func TestDecode(t *testing.T) {
 		"one call":      {`{"model":"m","input":"x","parallel_tool_calls":false,"tools":[{"type":"function","name":"f"}],"tool_choice":"auto"}`, `{"model":"m","parallel_tool_calls":false,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto","messages"`, "", ""},
 		"no tools":      {`{"model":"m","input":"x","parallel_tool_calls":true,"tools":[],"tool_choice":"auto"}`, `{"model":"m","messages":[{"role":"user","content":"x"}]}`, "", ""},
 		"must call":     {`{"model":"m","input":"x","tool_choice":"required"}`, `"tool_choice":"required"`, "", ""},
+		"codex":         {`{"model":"m","input":[{"role":"user","content":"a"},{"role":"assistant","content":"b","phase":"commentary"}],"client_metadata":{"x-codex-installation-id":"i"}}`, `"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]`, "", ""},
+		"namespace":     {`{"model":"m","input":"x","tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"f","parameters":{}},{"type":"custom","name":"g"}]}]}`, `"namespace"`, "tools[0].type", ""},
+		"search here":   {`{"model":"m","input":"x","tools":[{"type":"tool_search","execution":"client","parameters":{}}]}`, `"tool_search"`, "tools[0].type", ""},
 		"client tool":   {`{"model":"m","input":"x","tools":[{"type":"custom","name":"f"}]}`, `"custom"`, "tools[0].type", ""},
 		"reason":        {`{"model":"m","input":"x","reasoning":{"effort":"low","summary":"auto"}}`, `"reasoning_effort":"low"`, "", ""},
 		"schema":        {`{"model":"m","input":"x","text":{"format":{"type":"json_schema","name":"n","schema":{},"strict":true},"verbosity":"low"}}`, `"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{},"strict":true}},"verbosity":"low"`, "", ""},
@@ -70,6 +73,8 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"model":"m","input":7}`: "input", `{"model":"m","Input":"y","input":"x"}`: "input", `{"model":"m","input":[{"role":"robot","content":"x"}]}`: "input[0].role",
 		`{"model":"m","input":[{"type":"function_call","call_id":"a","name":"f"}]}`: "input[0].arguments", `{"model":"m","input":"x","tools":[{"type":"web_search"}]}`: "tools[0].type",
 		`{"model":"m","input":[{"role":"user","content":[{"type":"input_text"}]}]}`: "input[0].content[0].text", `{"model":"m","input":"x","store":"yes"}`: "store",
+		`{"model":"m","input":"x","tools":[{"type":"namespace","tools":[{"type":"function"},{"type":"web_search"}]}]}`: "tools[0].tools[1].type", `{"model":"m","input":"x","tools":[{"type":"tool_search"}]}`: "tools[0].type",
+		`{"model":"m","input":"x","tools":[{"type":"namespace","tools":{}}]}`: "tools[0].tools",
 		// What was said here is kept by nobody, whichever vendor is asked.
 		`{"model":"m","input":"x","previous_response_id":"resp_tw_c1"}`: "previous_response_id", `{"model":"m","input":[{"type":"item_reference","id":"msg_tw_c1_0"}]}`: "input[0]",
 		`{"model":"m","input":[{"type":"item_reference","id":"rs_tw_c1_0"}]}`: "input[0]", `{"model":"m","input":[{"type":"item_reference"}]}`: "input[0].id",
