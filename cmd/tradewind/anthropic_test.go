@@ -27,7 +27,7 @@ type messagesReport struct {
 	Counted                   int
 	ErrorType                 string
 	ErrorStatus               int
-	Tools                     map[string]struct{ Name, Input, Said, SaidStreamed string }
+	Tools                     map[string]struct{ Name, Input, Said, SaidStreamed, Ran string }
 }
 
 func (r *messagesReport) check(t *testing.T, tools ...string) {
@@ -152,7 +152,7 @@ providers:
 }
 
 // messagesClient runs a client that speaks Messages.
-func messagesClient(t *testing.T, cmd *exec.Cmd) {
+func messagesClient(t *testing.T, cmd *exec.Cmd) *messagesReport {
 	t.Helper()
 	b := newBilingual(t)
 	s := start(t, env{}, "--config", write(t, "tradewind.yaml", b.providers()))
@@ -173,6 +173,7 @@ func messagesClient(t *testing.T, cmd *exec.Cmd) {
 	if b.failed.Load() == 0 {
 		t.Error("nothing failed, so nothing was tried again")
 	}
+	return &r
 }
 
 func TestAnthropicGo(t *testing.T) {
@@ -184,7 +185,12 @@ func TestAnthropicNode(t *testing.T) {
 }
 
 func TestAnthropicPython(t *testing.T) {
-	messagesClient(t, python(t, "anthropic", "anthropic_client.py"))
+	r := messagesClient(t, python(t, "anthropic", "anthropic_client.py"))
+	for model, tools := range r.Tools { // the tool runner asks for a thread, and goes on without one
+		if tools.Ran != "It is 391." {
+			t.Errorf("%s with a tool runner: %+v", model, tools)
+		}
+	}
 }
 
 // python returns a command for a script of testdata/python, or skips where Python or the module is missing.

@@ -15,6 +15,12 @@ multiply = {
 }
 
 
+@anthropic.beta_tool(name="multiply")
+def multiplied(a: float, b: float) -> str:
+    """Multiplies."""
+    return str(int(a * b))
+
+
 def say(body, whole):
     """Asks whole or streamed."""
     if whole:
@@ -46,6 +52,8 @@ for model in sys.argv[1:]:
         result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "391"}]}
         second, _ = say({**turn, "messages": [*ask["messages"], {"role": "assistant", "content": first.content}, result]}, whole)
         t["Said" if whole else "SaidStreamed"] = second.content[0].text
+    ran = client.beta.messages.tool_runner(**{**ask, "model": model, "tools": [multiplied]}).until_done()
+    t["Ran"] = ran.content[0].text
 
 print(json.dumps({
     "Answer": answer.content[0].text,
