@@ -140,7 +140,7 @@ func (a *Availability) WriteText(w io.Writer) error {
 	if n == 0 {
 		return flush(w, fmt.Sprintf("No round of the log says anything about availability (%d are censored).\n", a.Censored))
 	}
-	verdict := "within"
+	verdict := "too few to tell from" // the goal lies in the interval
 	switch {
 	case float64(a.Answered.High) < AvailabilityGoal:
 		verdict = "short of"

@@ -79,6 +79,20 @@ func TestAvailability(t *testing.T) {
 	}
 }
 
+// A share below the goal is not told as within it: where the interval holds the goal nobody knows.
+func TestAvailabilityVerdict(t *testing.T) {
+	for verdict, a := range map[string]Availability{
+		"short of the goal":             {First: 990, Failed: 10, Answered: wilson(990, 1000)},
+		"too few to tell from the goal": {First: 998, Failed: 2, Answered: wilson(998, 1000)},
+		"above the goal":                {First: 10000, Answered: wilson(10000, 10000)},
+	} {
+		var b strings.Builder
+		if err := a.WriteText(&b); err != nil || !strings.Contains(b.String(), verdict) {
+			t.Errorf("%q is not in %q, %v", verdict, &b, err)
+		}
+	}
+}
+
 // TestWilson compares with Brown, Cai and DasGupta 2001: the interval keeps to [0,1] and is not empty at the ends.
 func TestWilson(t *testing.T) {
 	for _, test := range []struct {

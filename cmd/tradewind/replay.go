@@ -83,7 +83,7 @@ func (c *replayCmd) find(ctx context.Context, dir string) (*datasets.Round, erro
 		return nil, err
 	}
 	if !found {
-		return nil, fmt.Errorf("%s is not in the log %s; what a server has decided within the last minutes is not sealed yet, and POST /v1/decisions/%s/replay asks the server itself", c.ID, dir, c.ID)
+		return nil, fmt.Errorf("%s is not in the log %s; what a server has decided within the last minutes is not sealed yet, and POST /v1/decisions/%s/replay asks the server itself; requests that were refused before a model was chosen are not kept", c.ID, dir, c.ID)
 	}
 	return &r, nil
 }

@@ -55,7 +55,7 @@ func TestReplay(t *testing.T) {
 		says string
 	}{
 		{[]string{id}, "is in no registry that the configuration names: give --artifact"},
-		{[]string{"rnd_01ARZ3NDEKTSV4RRFFQ69G5FAV"}, "is not in the log"},
+		{[]string{"rnd_01ARZ3NDEKTSV4RRFFQ69G5FAV"}, "are not kept"},
 		{[]string{"nonsense"}, `"nonsense" is no decision's id`},
 		{[]string{id, "--artifact", artifact, "--strategy", "best"}, "strategy must be one of"},
 		{[]string{id, "--artifact", artifact, "--policy", "none"}, `no policy "none" is configured here`},

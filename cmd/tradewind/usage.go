@@ -28,8 +28,10 @@ type spent struct {
 }
 
 type spentBudget struct {
-	Scope     string              `json:"scope"`
-	ScopeID   string              `json:"scope_id"`
+	Scope   string `json:"scope"`
+	ScopeID string `json:"scope_id"`
+	// Name is what people call the key whose own budget it is: its id says nothing to them, and it may have spent nothing yet.
+	Name      string              `json:"name,omitempty"`
 	Window    string              `json:"window"`
 	Limit     catalog.Nanodollars `json:"limit_usd"`
 	Spent     catalog.Nanodollars `json:"spent_usd"`
@@ -91,6 +93,9 @@ func spendings(all []*governance.Principal, sums ledger.Sums, now time.Time) *sp
 			seen[id] = true
 			row := spentBudget{Scope: b.Scope, ScopeID: b.Owner, Window: b.Window, Limit: b.Amount, Spent: sums.In(id, now)}
 			row.Remaining = max(0, row.Limit-row.Spent)
+			if b.Scope == "key" {
+				row.Name = p.Name
+			}
 			if _, end := window.Bounds(now); !end.IsZero() {
 				row.ResetsAt = &end
 			}
@@ -128,7 +133,7 @@ func (s *spent) print(m *Main) error {
 		if b.ResetsAt != nil {
 			again = b.ResetsAt.Format("2006-01-02")
 		}
-		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%.0f %%\t%s\t\n", b.Scope, b.ScopeID, b.Window, b.Limit, b.Spent, b.Remaining, 100*b.used(), again)
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%.0f %%\t%s\t\n", b.Scope, named(b.ScopeID, b.Name), b.Window, b.Limit, b.Spent, b.Remaining, 100*b.used(), again)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -139,10 +144,7 @@ func (s *spent) print(m *Main) error {
 	for _, k := range s.Keys {
 		whose := "no longer configured"
 		if k.Configured {
-			whose = cmp.Or((&governance.Principal{Org: k.Org, Team: k.Team}).TeamOwner(), k.Org, "-")
-			if k.Name != "" {
-				whose += " (" + k.Name + ")"
-			}
+			whose = named(cmp.Or((&governance.Principal{Org: k.Org, Team: k.Team}).TeamOwner(), k.Org, "-"), k.Name)
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", k.ID, whose, k.Today, k.Month, k.Spent)
 	}
@@ -150,4 +152,12 @@ func (s *spent) print(m *Main) error {
 		fmt.Fprintln(t, "nobody has a budget, and nothing was spent")
 	}
 	return t.Flush()
+}
+
+// named puts a name, where there is one, behind what it names.
+func named(id, name string) string {
+	if name == "" {
+		return id
+	}
+	return id + " (" + name + ")"
 }

@@ -23,6 +23,7 @@ orgs:
 	if out := run(t, "usage", "--config", write(t, "empty.yaml", "data_dir: "+t.TempDir())); !strings.Contains(out, "nothing was spent") {
 		t.Errorf("of an empty folder: %s", out)
 	}
+	contains(t, "usage", run(t, "usage", "--config", file, "--data-dir", t.TempDir()), "(nightly)") // who has spent nothing has a name too
 	s := start(t, nil, "--config", file)
 	spend := map[string]catalog.Nanodollars{}
 	for _, key := range []string{first, second, first} {
@@ -90,7 +91,7 @@ func (s *service) sameWords(t *testing.T, key, printed string) {
 	for _, ours := range command.Budgets {
 		for _, b := range wire["budgets"].([]any) {
 			if theirs := b.(object); theirs["scope"] == ours["scope"] && theirs["window"] == ours["window"] {
-				same("a budget", ours, theirs)
+				same("a budget", ours, theirs, "name")
 				found++
 			}
 		}

@@ -55,11 +55,23 @@ func OpenCheckpoint(fsys disk.FS, path string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: reading the checkpoint: %w", err)
 	}
-	if err := c.parse(text); err != nil {
+	err = c.parse(text)
+	if other := formatError(0); errors.As(err, &other) {
+		return nil, fmt.Errorf("ledger: %s: %w; start a program that does, and leave the file where it is: it is whole, and says what was spent", path, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w; restore it from a backup, or move it away to begin with what the journal still holds",
 			ErrDamaged, path, err)
 	}
 	return c, nil
+}
+
+// formatError says that a file is as it was written, by a program of another version. It is not damaged: whoever moved it away
+// would lose what it says.
+type formatError int
+
+func (e formatError) Error() string {
+	return fmt.Sprintf("its format is %d, and this program knows %d", int(e), checkpointFormat)
 }
 
 func (c *Checkpoint) parse(text []byte) error {
@@ -70,12 +82,18 @@ func (c *Checkpoint) parse(text []byte) error {
 	if got := digest(file.Books); got != file.SHA256 {
 		return fmt.Errorf("its SHA-256 is %s, it was written with %q", got, file.SHA256)
 	}
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(file.Books, &version); err != nil {
+		return err
+	}
+	if version.Format != checkpointFormat { // before the rest is read, which may be of another form
+		return formatError(version.Format)
+	}
 	var books checkpointBooks
 	if err := json.Unmarshal(file.Books, &books); err != nil {
 		return err
-	}
-	if books.Format != checkpointFormat {
-		return fmt.Errorf("its format is %d, this program knows %d", books.Format, checkpointFormat)
 	}
 	for id, sum := range books.Accounts {
 		if sum.Settled < 0 {

@@ -3,10 +3,12 @@ package ledger_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +130,20 @@ func TestCheckpointDamage(t *testing.T) {
 	}
 	if _, err := ledger.OpenCheckpoint(nil, path+"d"); err == nil || errors.Is(err, ledger.ErrDamaged) {
 		t.Errorf("a folder in its place: %v", err)
+	}
+}
+
+// A checkpoint that another version has written is whole: nobody is told that it is damaged, or to move it away.
+func TestCheckpointOfAnotherVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.json")
+	books := `{"format":2,"through":"7","accounts":[]}`
+	text := fmt.Sprintf(`{"sha256":"%x","books":%s}`, sha256.Sum256([]byte(books)), books)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ledger.OpenCheckpoint(nil, path)
+	if err == nil || errors.Is(err, ledger.ErrDamaged) || !strings.Contains(err.Error(), "its format is 2") || !strings.Contains(err.Error(), "leave the file where it is") {
+		t.Errorf("%v, want its format and that it is to be left alone", err)
 	}
 }
 
