@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -362,4 +363,34 @@ func TestWaitingTakesNoDescriptors(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "*"+suffix)); rounds != 400 || len(left) != 1 {
 		t.Errorf("%d rounds are sealed, and %v is left", rounds, left)
 	}
+}
+
+// What another version of the program has written is no damage: nobody cuts it off, renames it or serves as if it were not
+// there.
+func TestSegmentOfAnotherVersion(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Options{})
+	run(t, j, 0, 3)
+	check(t, j.Close())
+	path := segments(t, dir)[0]
+	whole, err := os.ReadFile(path)
+	check(t, err)
+	later := append([]byte("TWJRNL2\n"), bytes.Repeat([]byte("frames of another form "), 20)...)
+	check(t, os.WriteFile(path, later, 0o600))
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "another version") {
+		t.Errorf("opened a journal of another version: %v", err)
+	}
+	if err := Peek(dir, func(Batch) error { return nil }); err == nil {
+		t.Error("peeked into a journal of another version")
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, later) || len(segments(t, dir)) != 1 {
+		t.Errorf("the segment was touched: %d bytes of %d, %v, %v", len(got), len(later), segments(t, dir), err)
+	}
+	whole[len(magic)-2] = '2' // with frames of ours behind it this is a flipped bit
+	check(t, os.WriteFile(path, whole, 0o600))
+	j = open(t, dir, Options{})
+	if r := j.Recovered(); r.Frames != 6 || r.DamagedBytes != len(magic) {
+		t.Errorf("behind a damaged magic: %+v, want its 6 frames", r)
+	}
+	check(t, j.Close())
 }

@@ -162,5 +162,19 @@ func (s *segment) contents(fsys disk.FS) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: reading %s: %w", s.path, err)
 	}
+	if ofAnotherVersion(b, s.first) {
+		return nil, fmt.Errorf("journal: %s was written by another version of the program (%q, not %q): start and stop that one, which seals what is in it", s.path, b[:len(magic)-1], magic[:len(magic)-1])
+	}
 	return b, nil
+}
+
+// ofAnotherVersion reports whether a segment has the magic of another version and no frame of this one. Taken for damage it
+// would be cut off. With a frame in it the magic is what is damaged.
+func ofAnotherVersion(segment []byte, first uint64) bool {
+	const digit = len(magic) - 2
+	if len(segment) <= len(magic) || string(segment[:digit]) != magic[:digit] || segment[digit] == magic[digit] || segment[digit+1] != magic[digit+1] {
+		return false
+	}
+	_, ours := frame.NewScanner(segment, magic, kinds, first).Next()
+	return !ours
 }
