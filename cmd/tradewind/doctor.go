@@ -87,6 +87,7 @@ func (d *doctorCmd) Run(ctx context.Context, m *Main) error {
 	if c != nil {
 		x.disk(c.DataDir)
 		x.lock(c.DataDir)
+		x.books(ctx, c.DataDir)
 		x.router(c)
 		x.dial(ctx, c.DataDir)
 	}

@@ -195,6 +195,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	if n := len(sealer.Journal.Recovered().Unknown); n > 0 {
 		intro = append(intro, fmt.Sprintf("recovered the log of a process that was killed: %d rounds were open and are closed as unknown", n))
 	}
+	intro = append(intro, noBooks(sealer, c.DataDir)...)
 	export, err := startExport(ctx, m, handler, log, metrics)
 	if err != nil {
 		return nil, nil, errors.Join(err, held.Close())
@@ -342,7 +343,7 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*serving.
 	j, err := journal.Open(filepath.Join(c.DataDir, "journal"), journal.Options{
 		Sync: journal.Sync(c.Journal.Sync), SegmentMaxBytes: c.Journal.SegmentBytes,
 		After: func() (after uint64, err error) {
-			if books, err = ledger.OpenCheckpoint(nil, filepath.Join(c.DataDir, "ledger.json")); err != nil {
+			if books, err = ledger.OpenCheckpoint(nil, checkpointOf(c.DataDir)); err != nil {
 				return 0, err
 			}
 			return books.Through(), nil

@@ -67,7 +67,7 @@ func (c *usageCmd) Run(_ context.Context, m *Main) error {
 	if err != nil {
 		return conf.located(err)
 	}
-	sums, err := serving.Spent(filepath.Join(conf.DataDir, "ledger.json"), filepath.Join(conf.DataDir, "journal"))
+	sums, err := serving.Spent(checkpointOf(conf.DataDir), filepath.Join(conf.DataDir, "journal"))
 	if err != nil {
 		return err
 	}
