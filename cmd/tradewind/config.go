@@ -258,7 +258,7 @@ func (j *journalConfig) validate() error {
 // shutdownConfig is what happens between SIGTERM and the end.
 type shutdownConfig struct {
 	Notice float64  `yaml:"notice_seconds" doc:"How long /readyz says no while requests are still accepted, so that load balancers look elsewhere."`
-	Drain  *float64 `yaml:"drain_seconds" doc:"How long open requests may go on after that; 30 by default. Streams that are still open then end with an error event."`
+	Drain  *float64 `yaml:"drain_seconds" doc:"How long open requests may go on after that; 30 by default. Streams that are still open then end with an error event, as they do at a second signal."`
 }
 
 type logConfig struct {

@@ -21,12 +21,32 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	hurry := make(chan struct{})
+	go untilSignaled(stop, hurry)
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	m := Main{Hangup: hangup, Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Self: self()}
+	m := Main{Hangup: hangup, Hurry: hurry, Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Self: self()}
 	os.Exit(m.Run(ctx))
+}
+
+// sameSignal is how long a further signal is taken for the first: a terminal and a wrapper around the program may both send one.
+const sameSignal = time.Second
+
+// untilSignaled stops the program at the first signal, and hurries it at a later one.
+func untilSignaled(stop func(), hurry chan<- struct{}) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	first := time.Now()
+	stop()
+	for range signals {
+		if time.Since(first) > sameSignal {
+			close(hurry)
+			return
+		}
+	}
 }
 
 // Main is the program with everything it takes from its surroundings, so that tests start the very same thing.
@@ -42,6 +62,8 @@ type Main struct {
 	Ready func(addr string)
 	// Hangup, where set, tells serve to read its configuration again.
 	Hangup <-chan os.Signal
+	// Hurry, where set and closed, ends at once the requests that a shutdown waits for.
+	Hurry <-chan struct{}
 	// PollEvery is how often serve looks for a newly promoted router and a changed configuration; zero is a second.
 	PollEvery time.Duration
 }

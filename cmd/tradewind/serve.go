@@ -83,6 +83,8 @@ type server struct {
 	// notice and drain are the waits of a shutdown; cut ends the requests that are open after them.
 	notice, drain time.Duration
 	cut           context.CancelCauseFunc
+	// hurry, once closed, ends those waits.
+	hurry <-chan struct{}
 	// watch follows the registry; nil where an artifact was named that is in none.
 	watch func(context.Context)
 	// current is the configuration in service, hangup what tells it to be read again.
@@ -212,7 +214,7 @@ func build(ctx context.Context, m *Main, c *config, f *fleet) (*server, []string
 	current.took(c, f, &settings)
 	metrics.ConfigReloaded(true)
 	watchAll(metrics, current, held)
-	srv := &server{stores: held, export: export, gateway: g, log: log, current: current, hangup: m.Hangup, pollEvery: m.PollEvery}
+	srv := &server{stores: held, export: export, gateway: g, log: log, current: current, hangup: m.Hangup, hurry: m.Hurry, pollEvery: m.PollEvery}
 	srv.keep(m, c)
 	if registry != nil {
 		w := &routerWatch{current: current, metrics: metrics, log: log, every: m.PollEvery}
@@ -412,16 +414,30 @@ func greet(w io.Writer, addr string, intro []string, keys bool) {
 }
 
 // shutdown drains: readiness goes first, then the listener, and open requests may finish. Those that do not in time are
-// told why they end.
+// told why they end. A second signal ends the waits, not the telling.
 func (s *server) shutdown(failed <-chan error) error {
+	s.log.Info("shutting down once open requests have ended; a second signal ends them", "notice", s.notice, "drain", s.drain)
 	s.gateway.Drain()
+	hurried, hurry := context.WithCancel(context.Background())
+	defer hurry()
+	go func() {
+		select {
+		case <-s.hurry:
+			hurry()
+		case <-hurried.Done():
+		}
+	}()
 	select {
 	case err := <-failed:
 		return err
 	case <-time.After(s.notice):
+	case <-hurried.Done():
 	}
-	for _, wait := range [...]time.Duration{s.drain, tellFor} {
-		ctx, cancel := context.WithTimeout(context.Background(), wait)
+	for _, w := range [...]struct {
+		within context.Context
+		wait   time.Duration
+	}{{hurried, s.drain}, {context.Background(), tellFor}} {
+		ctx, cancel := context.WithTimeout(w.within, w.wait)
 		err := s.http.Shutdown(ctx)
 		cancel()
 		if err == nil {

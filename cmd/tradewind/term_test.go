@@ -116,6 +116,36 @@ func TestTerm(t *testing.T) {
 	t.Logf("%d restarts: %d streams were whole, %d were told", restarts, whole.Load(), told.Load())
 }
 
+// A second SIGTERM, later than a wrapper's copy of the first, ends the wait for open streams. Their clients are told all the same.
+func TestTermTwice(t *testing.T) {
+	a := &auditor{seen: map[string]int{}, answered: map[string]bool{}}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { termVendor(a, w, r) }))
+	defer upstream.Close()
+	p := launch(t, filepath.Join(t.TempDir(), "data"), write(t, "tradewind.yaml", (&vendor{Server: upstream}).provider()+killBooks+"shutdown: {notice_seconds: 3600, drain_seconds: 3600}\n"))
+	begun, ended := make(chan struct{}), make(chan string, 1)
+	go func() {
+		text, err := a.stream(t.Context(), p, "endless", func() { close(begun) })
+		ended <- fmt.Sprint(text, err)
+	}()
+	<-begun
+	exited := make(chan error, 1)
+	go func() { exited <- p.cmd.Wait() }()
+	for giveUp := time.After(time.Minute); ; {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-exited:
+			if text := <-ended; err != nil || !strings.Contains(text, `"no_healthy_upstream"`) {
+				t.Errorf("%v, the stream ended with %q", err, text[max(0, len(text)-300):])
+			}
+			return
+		case <-giveUp:
+			_ = p.cmd.Process.Kill()
+			t.Fatal("it still waits after a minute")
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // waitUnready wants /readyz to say no while the server still answers.
 func waitUnready(t *testing.T, p *process) {
 	t.Helper()
