@@ -77,6 +77,38 @@ func costsAgree(t *testing.T, usage string, stream bool) {
 	// The ledger is compared with the log when the world ends.
 }
 
+// A request that fails has its cost too, where an attempt may have been billed: it stands in the header of the error as in
+// the decision and the log.
+func TestFailuresTellTheirCost(t *testing.T) {
+	for name, tt := range map[string]struct {
+		arm  catalog.Arm
+		play func(int, *upstream.Request) (*script, error)
+		free bool
+	}{
+		"refused": {pricedArm("one/all", 0), func(int, *upstream.Request) (*script, error) {
+			return nil, &upstream.Error{Class: upstream.Server, Status: 500}
+		}, true},
+		"billed": {pricedArm("one/all", 0), func(int, *upstream.Request) (*script, error) {
+			return nil, &upstream.Error{Class: upstream.BadAnswer, Status: 200}
+		}, false},
+		"unpriced": {catalog.Arm{ID: "one/all", Tier: catalog.TierLarge}, func(int, *upstream.Request) (*script, error) {
+			return nil, &upstream.Error{Class: upstream.BadAnswer, Status: 200}
+		}, true},
+	} {
+		w := newWorld(t, setup{arms: []catalog.Arm{tt.arm}})
+		w.vendor.play(tt.play)
+		a := w.chat(ask("one/all", ""))
+		_, o := w.outcome(a)
+		want := o.Cost.String()
+		if o.CostStatus == datasets.CostUnpriced {
+			want = "unpriced"
+		}
+		if got := a.header.Get("X-Tradewind-Cost-Usd"); a.status < 500 || got != want || (o.Cost == 0) != tt.free {
+			t.Errorf("%s: %d, cost %q, want %q", name, a.status, got, want)
+		}
+	}
+}
+
 // What is asked once a call stands in the forecast that arms are compared by, and in what the client is told to expect.
 func TestRequestPriceIsForecast(t *testing.T) {
 	dear := catalog.Arm{ID: "one/fee", Tier: catalog.TierLarge, Prices: catalog.Flat(1_000_000, 2_000_000)}

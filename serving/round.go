@@ -196,6 +196,9 @@ func (r *round) end() {
 		if !r.wrote {
 			r.status = e.Status
 			r.head()
+			if r.recorded { // attempts that failed may have been billed
+				r.set("X-Tradewind-Cost-Usd", costText(&openai.Cost{Priced: r.outcome.CostStatus != datasets.CostUnpriced, Total: r.outcome.Cost}))
+			}
 			r.surface.fail(r.w, e, r.requestID, string(r.id))
 		}
 	}
