@@ -126,6 +126,7 @@ func TestConfigBad(t *testing.T) {
 		"expiry":             {"keys:\n  - key: " + key + "\n    expires_at: tomorrow\n", "line 3: expires_at: a time is wanted, such as 2026-12-31"},
 		"second document":    {"routing: {strategy: cost}\n---\nkeys:\n  - key: " + key + "\n", "a second document begins"},
 		"missing variable":   {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: ${LAB_KEY}\n    models: [m]\n", "line 4: the variable LAB_KEY is not set"},
+		"empty secret file":  {"providers:\n  - name: lab\n    base_url: http://127.0.0.1:1/v1\n    api_key: file:" + write(t, "empty", "\n") + "\n    models: [m]\n", "empty is empty"},
 		"no brace":           {"listen: ${PORT\n", "line 1: a ${ has no closing brace"},
 		"target":             {"routing: {target: {cost_usd: {amount: 1, per: week}}}\n", `line 1: per "week" is none of request, day, month`},
 		"strategy":           {"routing: {strategy: cheapest}\n", `line 1: strategy "cheapest" is none of cost, latency, balanced`},

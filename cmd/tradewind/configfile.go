@@ -219,6 +219,9 @@ func (r *configReader) value(n ast.Node, s string) string {
 			r.problem(n, "%v", err)
 		}
 		value := strings.TrimRight(string(text), "\r\n")
+		if err == nil && value == "" { // as of a variable; and a file that is being written is empty for a moment
+			r.problem(n, "%s is empty", path)
+		}
 		r.secret("key file", value)
 		return value
 	}

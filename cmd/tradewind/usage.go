@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -70,6 +73,9 @@ func (c *usageCmd) Run(_ context.Context, m *Main) error {
 	sums, err := serving.Spent(checkpointOf(conf.DataDir), filepath.Join(conf.DataDir, "journal"))
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(conf.DataDir, "journal")); errors.Is(err, fs.ErrNotExist) { // a server's own is often relative
+		fmt.Fprintf(m.Stderr, "no server has used the data directory %s; name another with --data-dir\n", conf.DataDir)
 	}
 	s := spendings(auth.Principals(), sums, time.Now())
 	if c.JSON {

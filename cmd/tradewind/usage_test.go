@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,10 @@ orgs:
 		t.Errorf("of an empty folder: %s", out)
 	}
 	contains(t, "usage", run(t, "usage", "--config", file, "--data-dir", t.TempDir()), "(nightly)") // who has spent nothing has a name too
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if _, stderr, code := command(t, nil, "", "usage", "--config", file, "--data-dir", elsewhere); code != 0 || !strings.Contains(stderr, "no server has used the data directory "+elsewhere) {
+		t.Errorf("of a folder that is not there: %d, %q", code, stderr)
+	}
 	s := start(t, nil, "--config", file)
 	spend := map[string]catalog.Nanodollars{}
 	for _, key := range []string{first, second, first} {
@@ -62,6 +67,9 @@ orgs:
 	named := map[string]catalog.Nanodollars{"nightlyacme": spend[first], "acme": spend[second]}
 	check("at work", named)
 	s.sameWords(t, first, run(t, "usage", "--data-dir", s.data, "--config", file, "--json"))
+	if _, stderr, _ := command(t, nil, "", "usage", "--data-dir", s.data, "--config", file); stderr != "" {
+		t.Errorf("beside a server: %q", stderr)
+	}
 	s.stop()
 	check("sealed", named)
 	contains(t, "usage", run(t, "usage", "--data-dir", s.data, "--config", file), "org acme", "acme/a (nightly)", "STARTS AGAIN", spend[second].String())
