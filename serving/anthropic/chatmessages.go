@@ -89,8 +89,8 @@ func (t *turns) message(param string, v openai.Value) error {
 	case "assistant":
 		t.flush()
 		t.role = "assistant"
-		known = append(known, "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details") // thoughts that nobody signed are left out
-		if err = t.thoughts(param+".reasoning_details", fields.Get("reasoning_details")); err == nil {
+		known = append(known, "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details", "provider_specific_fields") // thoughts that nobody signed are left out
+		if err = t.thoughts(param+".reasoning_details", openai.Details(fields)); err == nil {
 			err = t.content(param+".content", fields)
 		}
 		if err == nil {

@@ -231,6 +231,9 @@ func TestFromChatLeavesForeignThoughtsOut(t *testing.T) {
 		`"content":"x","reasoning_details":[{"type":"reasoning.text","text":"y"},{"type":"reasoning.encrypted","data":"z","format":"openai-responses-v1"},{"type":"reasoning.text","text":"y","signature":"z","format":"google-gemini-v1"},{"type":"reasoning.summary","summary":"s"}]`: `{"role":"assistant","content":"x"},`,
 		`"content":null,"reasoning_content":"y"` + call: `{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},`,
 		`"content":"","reasoning_content":"y"`:          ``, // it said nothing aloud
+		// LiteLLM sends Claude's own back so.
+		`"content":"x","reasoning_content":"y","provider_specific_fields":{"reasoning_details":[{"type":"reasoning.text","text":"y","signature":"z"}]}`: `{"role":"assistant","content":[{"type":"thinking","thinking":"y","signature":"z"},{"type":"text","text":"x"}]},`,
+		`"content":"x","provider_specific_fields":{"refusal":null}`:                                                                                     `{"role":"assistant","content":"x"},`,
 	} {
 		out, err := FromChat([]byte(`{"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant",`+message+`},{"role":"user","content":"on"}]}`), 9)
 		if whole := `{"model":"m","messages":[{"role":"user","content":"hi"},` + want + `{"role":"user","content":"on"}],"max_tokens":9}`; err != nil || string(out) != whole {

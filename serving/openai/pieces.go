@@ -26,6 +26,19 @@ func ClaudesThought(detail Fields) bool {
 	return format.Empty() || string(format) == `"anthropic-claude-v1"`
 }
 
+// Details is a message's list of thoughts, nil where it has none. LiteLLM gives its callers, and sends back, what it does not know
+// of an answer under a name of its own.
+func Details(message Fields) Value {
+	if v := message.Get("reasoning_details"); v != nil {
+		return v
+	}
+	kept, err := message.Get("provider_specific_fields").Fields("")
+	if err != nil {
+		return nil
+	}
+	return kept.Get("reasoning_details")
+}
+
 // Unsayable is the failure of an answer that has what another dialect cannot say.
 func Unsayable(format string, args ...any) error {
 	return NewError(UpstreamFailed, "the provider's answer cannot be said in this dialect: %s", fmt.Sprintf(format, args...))

@@ -261,9 +261,12 @@ func TestForeignThoughtsStay(t *testing.T) {
 		model, detail string
 		said          bool
 	}{{"anthropic.claude-sonnet-4-6", claudes, true}, {"anthropic.claude-sonnet-4-6", others, false}, {"amazon.nova-2-lite-v1:0", claudes, false}} {
-		body, _, err := encode(messages(`{"role":"user","content":"hi"},{"role":"assistant","reasoning_details":[`+test.detail+`],"content":"ho"},{"role":"user","content":"so?"}`), test.model)
-		if err != nil || strings.Contains(string(body), "reasoningContent") != test.said {
-			t.Errorf("%s with %s: %s, %v", test.model, test.detail, body, err)
+		details := `"reasoning_details":[` + test.detail + `]`
+		for _, said := range []string{details, `"provider_specific_fields":{` + details + `}`} { // LiteLLM sends it so
+			body, _, err := encode(messages(`{"role":"user","content":"hi"},{"role":"assistant",`+said+`,"content":"ho"},{"role":"user","content":"so?"}`), test.model)
+			if err != nil || strings.Contains(string(body), "reasoningContent") != test.said {
+				t.Errorf("%s with %s: %s, %v", test.model, said, body, err)
+			}
 		}
 	}
 }

@@ -139,7 +139,7 @@ func (r *Request) assistant(param string, fields openai.Fields) (err error) {
 			t.Thought = v
 		}
 	}
-	if v := fields.Get("reasoning_details"); !v.Empty() {
+	if v := openai.Details(fields); !v.Empty() {
 		if err := r.details(t, param+".reasoning_details", v); err != nil {
 			return err
 		}
@@ -163,7 +163,8 @@ func (r *Request) assistant(param string, fields openai.Fields) (err error) {
 			return err
 		}
 	}
-	return r.only(param, fields, "role", "content", "cache_control", "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details")
+	return r.only(param, fields, "role", "content", "cache_control", "tool_calls", "refusal", "annotations", "reasoning_content", "reasoning", "reasoning_details",
+		"provider_specific_fields")
 }
 
 // isText refuses what is no string, without making a copy of what is one.
