@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier/policy"
@@ -101,8 +102,21 @@ func (r *round) candidate(id catalog.ArmID) *policy.Candidate {
 
 // complain logs what a broken disk brings on with every request: once a second. The metrics count them all.
 func (g *Gateway) complain(msg string, args ...any) {
-	now := g.o.Now().Unix()
-	if last := g.complained.Load(); last != now && g.complained.CompareAndSwap(last, now) {
+	if g.seldom(&g.complained) {
 		g.o.Log.Error(msg, args...)
+	}
+}
+
+// seldom is true once a second.
+func (g *Gateway) seldom(last *atomic.Int64) bool {
+	now, before := g.o.Now().Unix(), last.Load()
+	return before != now && last.CompareAndSwap(before, now)
+}
+
+// exceeded tells of a call that cost more than was held for it, which is how a budget is passed: a vendor bills what is not in
+// the request, or tells a usage that is not true.
+func (r *round) exceeded(over catalog.Nanodollars) {
+	if r.g.seldom(&r.g.overspent) {
+		r.g.o.Log.Warn("a request cost more than was held for it", "round", r.id, "model", r.outcome.Served, "cost", r.outcome.Cost, "over", over)
 	}
 }

@@ -216,6 +216,9 @@ func (r *round) settle(total catalog.Nanodollars) {
 		if i < len(r.holds)-1 {
 			part = min(total, h.amount)
 		}
+		if part > h.amount {
+			r.exceeded(part - h.amount)
+		}
 		total -= part
 		var err error
 		if part == 0 {

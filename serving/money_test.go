@@ -344,6 +344,9 @@ func TestMoreThanTheHold(t *testing.T) {
 		t.Errorf("cost %q", a.header.Get("X-Tradewind-Cost-Usd"))
 	}
 	b := must(w.books.Balance(context.Background(), ledger.Account("key", governance.Local, ledger.Total)))(t)
+	if said := w.log.String(); !strings.Contains(said, "a request cost more than was held for it") || !strings.Contains(said, "over="+b.Excess.String()) {
+		t.Errorf("the excess of %s is not in the log: %s", b.Excess, said)
+	}
 	if b.Settled.String() != "3" || b.Excess == 0 || b.Excess >= b.Settled {
 		t.Errorf("balance %+v", b)
 	}

@@ -97,8 +97,8 @@ type Gateway struct {
 	alone   atomic.Int64
 	life    context.Context
 	endLife context.CancelCauseFunc
-	// complained is the second of the last complaint.
-	complained atomic.Int64
+	// complained and overspent are the seconds of the last complaint, and of the last word on a call that cost more than its hold.
+	complained, overspent atomic.Int64
 }
 
 // New makes a gateway.
