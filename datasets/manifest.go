@@ -132,12 +132,13 @@ func readManifest(r io.Reader) (manifest, error) {
 		if err == nil {
 			p, err = m.parse(line[:len(line)-1])
 		}
-		if _, more := in.Peek(1); err != nil && errors.Is(more, io.EOF) && bytes.IndexByte(line, 0) >= 0 {
-			// A power loss kept the end of the line and not its beginning: we never write a zero byte, a disk does.
-			m.torn = int64(len(line))
-			return m, nil
-		}
 		if err != nil {
+			holes := bytes.IndexByte(line, 0) >= 0 // before Peek, which may read over the line
+			if _, more := in.Peek(1); holes && errors.Is(more, io.EOF) {
+				// A power loss kept the end of the line and not its beginning: we never write a zero byte, a disk does.
+				m.torn = int64(len(line))
+				return m, nil
+			}
 			return m, &VerifyError{Path: manifestName, Line: m.lines + 1, Err: err}
 		}
 		m.add(p, line)
