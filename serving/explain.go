@@ -208,6 +208,23 @@ func moreOrLess(usd float64) string {
 	return strconv.FormatFloat(usd, 'g', 3, 64) + " dollars more"
 }
 
+// why counts the filters of the models that were not to serve, and says in words the one that no client or operator has set.
+func why(all []policy.Candidate) string {
+	count := map[policy.Filter]int{}
+	for i := range all {
+		if f := all[i].Filter; f != policy.Eligible {
+			count[f]++
+		}
+	}
+	switch {
+	case len(count) == 0:
+		return ""
+	case count[policy.Guarded] > 0:
+		return " (" + tally(count) + "; guard: nothing shows yet that they hold the quality of the fallback)"
+	}
+	return " (" + tally(count) + ")"
+}
+
 func because(d *datasets.Decision) string {
 	switch d.Reason {
 	case datasets.Pinned:
@@ -222,7 +239,7 @@ func because(d *datasets.Decision) string {
 		if slices.ContainsFunc(d.Case.Candidates, func(a policy.Candidate) bool { return a.Filter == policy.Ordered }) {
 			return "it comes first in the order of providers"
 		}
-		return "every other model was filtered"
+		return "every other model was filtered" + why(d.Case.Candidates)
 	case datasets.FloorReference:
 		return "no model clears the quality floor, so the reference serves"
 	}

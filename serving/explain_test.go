@@ -52,7 +52,11 @@ func TestEveryReasonInWords(t *testing.T) {
 		{"only candidate", func(d *datasets.Decision) {
 			d.Reason = datasets.OnlyCandidate
 			d.Case.Candidates[0].Filter, d.Case.Candidates[2].Filter = policy.Denied, policy.Unhealthy
-		}, nil, "because every other model was filtered."},
+		}, nil, "because every other model was filtered (denied 1, unhealthy 1)."},
+		{"guarded", func(d *datasets.Decision) {
+			d.Reason = datasets.OnlyCandidate
+			d.Case.Candidates[0].Filter, d.Case.Candidates[2].Filter = policy.Guarded, policy.Guarded
+		}, nil, "because every other model was filtered (guard 2; guard: nothing shows yet that they hold the quality of the fallback)."},
 		{"floor", func(d *datasets.Decision) { d.Reason = datasets.FloorReference }, nil, "because no model clears the quality floor, so the reference serves"},
 		{"unpriced", func(d *datasets.Decision) { d.Case.Candidates[2].Priced = false }, nil, "; the next best was p/c."},
 		{"history", func(d *datasets.Decision) { d.Case.Candidates[1].History = -.0125 }, nil, "; the team's own outcomes have moved its quality by -0.013."},
