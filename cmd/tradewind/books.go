@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"path/filepath"
@@ -36,7 +35,8 @@ func checkpointOf(dir string) string { return filepath.Join(dir, "ledger.json") 
 // books compares what each key has spent by the ledger with what its rounds cost by the log. The log is read first, because a
 // segment is booked before it is sealed: the ledger never knows less.
 func (x *examination) books(ctx context.Context, dir string) {
-	logged, rounds, err := costs(ctx, filepath.Join(dir, "log"))
+	log := filepath.Join(dir, "log")
+	logged, rounds, err := costs(ctx, log)
 	sums, unread := serving.Spent(checkpointOf(dir), filepath.Join(dir, "journal"))
 	switch {
 	case unread != nil:
@@ -45,10 +45,10 @@ func (x *examination) books(ctx context.Context, dir string) {
 	case errors.Is(err, errLong):
 		x.add("ledger", levelOK, "", "the log is %v, and is not held against the ledger", err)
 		return
-	case errors.Is(err, fs.ErrNotExist):
+	case !datasets.IsLog(log):
 		return
 	case err != nil:
-		x.add("ledger", levelWarn, "tradewind data verify", "the log cannot be held against the ledger: %v", err)
+		x.add("ledger", levelWarn, "tradewind data verify "+log, "the log cannot be held against the ledger: %v", err)
 		return
 	}
 	var short []string

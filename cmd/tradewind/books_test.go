@@ -2,12 +2,18 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/tradewind-llm/tradewind/serving/journal"
+	"github.com/tradewind-llm/tradewind/serving/ledger"
 )
 
 // A ledger.json that is not the log's own, as from an older backup, looks whole: doctor finds what it leaves out, beside a
@@ -53,7 +59,17 @@ func TestBooksBesideTheLog(t *testing.T) {
 	if contains(t, "a later form", by["ledger"], "fail: ", "its format is 2"); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	if err := os.Remove(checkpoint); err != nil {
+	put(string(old))
+	parts, err := filepath.Glob(filepath.Join(s.data, "log", "rounds", "*", "*", "*.parquet"))
+	if err != nil || len(parts) != 2 {
+		t.Fatal(parts, err)
+	}
+	if err := os.Rename(parts[0], parts[0]+".away"); err != nil {
+		t.Fatal(err)
+	}
+	by, _ = examined(t, nil, "--data-dir", s.data)
+	contains(t, "a part that is gone", by["ledger"], "warn: the log cannot be held against the ledger", filepath.Base(parts[0]))
+	if err := errors.Join(os.Rename(parts[0]+".away", parts[0]), os.Remove(checkpoint)); err != nil {
 		t.Fatal(err)
 	}
 	by, _ = examined(t, nil, "--data-dir", s.data)
@@ -62,5 +78,22 @@ func TestBooksBesideTheLog(t *testing.T) {
 	contains(t, "the start", none.stdout.String(), checkpoint+" is missing, and the log holds rounds")
 	if text := again.stdout.String(); strings.Contains(text, "is missing") {
 		t.Errorf("a start with its own: %s", text)
+	}
+}
+
+// A data directory that cannot be used says so with what to do, whatever the journal's own words are.
+func TestUnusable(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&fs.PathError{Op: "open", Path: "d/journal/lock", Err: syscall.EROFS}, "--data-dir"},
+		{&fs.PathError{Op: "open", Path: "d/journal/lock", Err: syscall.EACCES}, "let this user read and write there"},
+		{&journal.LockedError{Dir: "d/journal", PID: 7}, "in use by process 7; stop it"},
+		{ledger.ErrDamaged, ledger.ErrDamaged.Error()},
+	} {
+		if got := unusable("d", fmt.Errorf("journal: locking: %w", c.err)); !strings.Contains(got.Error(), c.want) || strings.Contains(got.Error(), "--data-dir") == errors.Is(c.err, ledger.ErrDamaged) {
+			t.Errorf("%v: %v, want %q", c.err, got, c.want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tradewind-llm/tradewind/classifier"
@@ -357,18 +359,26 @@ func openLog(c *config, log *slog.Logger, metrics *telemetry.Metrics) (*serving.
 			}
 		},
 	})
-	var busy *journal.LockedError
-	if errors.As(err, &busy) {
-		return nil, fmt.Errorf("the data directory %s is in use by process %d; stop it, or choose another with --data-dir", c.DataDir, busy.PID)
-	}
 	if err != nil {
-		return nil, err
+		return nil, unusable(c.DataDir, err)
 	}
 	sealed, err := openLogAlone(filepath.Join(c.DataDir, "log"))
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
 	return &serving.Sealer{Journal: j, Log: sealed, Books: books, Closed: closed, Logger: log, Sealed: metrics.SegmentWritten}, nil
+}
+
+// unusable says what to do about a data directory that another process has, or that this one may not write.
+func unusable(dir string, err error) error {
+	var busy *journal.LockedError
+	switch {
+	case errors.As(err, &busy):
+		return fmt.Errorf("the data directory %s is in use by process %d; stop it, or choose another with --data-dir", dir, busy.PID)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("the data directory %s cannot be used: %w; let this user read and write there, or choose another with --data-dir", dir, err)
+	}
+	return err
 }
 
 // joined puts a trained router together with the arms that are served. One that knows none of them, such as the
