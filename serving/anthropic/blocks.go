@@ -317,6 +317,8 @@ func (c *content) toolResult(param string, fields openai.Fields) error {
 		}
 	}
 	switch {
+	case failed && len(inner.parts) == 0:
+		inner.addText(openai.AppendText(nil, errorMark))
 	case failed && inner.plain != nil:
 		text, err := openai.Value(inner.plain).Text(inner.param)
 		if err != nil {

@@ -370,6 +370,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"model":"m","max_tokens":9,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"A"}}]},{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{"a":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","is_error":true,"content":[{"type":"text","text":"x"}]}]}],"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any"},"thinking":{"type":"enabled","budget_tokens":2000}}`))
 	f.Add([]byte(`{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":""},{"type":"document","title":"t","source":{"type":"text","media_type":"text/plain","data":"d"}}]}],"top_k":1,"tradewind":{}}`))
 	f.Add([]byte(`{"model":"m","max_tokens":1,"system":[{"type":"text","text":""}],"messages":[{"role":"user","content":"a"}]}`))
+	f.Add([]byte(`{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","is_error":true}]}]}`))
 	f.Add([]byte(`{"model":"m","max_tokens":1,"system":[{"type":"text","text":""},{"type":"text","text":""}],"messages":[{"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"a"}]}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		s, err := Decode(body, openai.DecodeOptions{})
