@@ -3,8 +3,9 @@
 // It says requests and answers of the one dialect in the other, both ways, for clients of either at vendors of either.
 // Nothing of a request is dropped: what the other dialect cannot say is named, and whoever serves the request asks only
 // those who can be told all of it. Left out are marks that say nothing to a model and change no answer but what it costs
-// or how it arrives: cache_control where chat has no place for it, eager_input_streaming, and context_management, which only shortens; and, of chat's earlier
-// answers, reasoning that Anthropic has not signed and would refuse. It holds no state, makes no choice and calls nobody; a body for a vendor of the same dialect is the client's own.
+// or how it arrives: cache_control where chat has no place for it, eager_input_streaming, and context_management, which only
+// shortens; and, of chat's earlier answers, reasoning that Anthropic has not signed and would refuse. It holds no state, makes no
+// choice and calls nobody; a body for a vendor of the same dialect is the client's own.
 package anthropic
 
 import (

@@ -159,6 +159,7 @@ func (e *encoder) thoughts(thoughts []chatform.Thought) {
 	}
 }
 
+// id says the id of a call, in the few characters that Converse takes.
 func (e *encoder) id(param string, v openai.Value) error {
 	id, err := v.Text(param)
 	if err == nil {

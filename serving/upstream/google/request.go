@@ -28,9 +28,10 @@ var settingNames = map[string]string{
 	"presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
 }
 
-// encode says a chat request to a model, and reports whether of its calls only the first is wanted, which it cannot be told. The error is an *openai.Error where no model can be told, and an
-// *upstream.Error of class Unsayable where this one cannot. An empty model stands for any. Without ids calls and their results
-// are told apart by their order, as models do on Vertex AI that are older than Gemini 3: it refuses ids there.
+// encode says a chat request to a model, and reports whether of its calls only the first is wanted, which it cannot be told.
+// The error is an *openai.Error where no model can be told, and an *upstream.Error of class Unsayable where this one cannot. An
+// empty model stands for any. Without ids calls and their results are told apart by their order, as models do on Vertex AI that
+// are older than Gemini 3: it refuses ids there.
 func encode(body []byte, model string, ids bool) (out []byte, single bool, err error) {
 	r, err := chatform.Parse(body, vendor)
 	if err != nil {
